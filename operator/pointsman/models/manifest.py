@@ -1,0 +1,85 @@
+"""A model's manifest as values: which blobs make the model. Pure.
+
+The shape is the Docker image manifest v2, schema 2, with media types of Ollama (`application/vnd.ollama.image.…`).
+The digest of a manifest is that of its bytes as served, so they are kept and stored as they came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from pointsman.api.source import is_digest
+from pointsman.models.errors import PullError, PullReason
+
+MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+MAX_MANIFEST_BYTES = 4 << 20
+_OLLAMA_MEDIA = "application/vnd.ollama.image."
+
+
+class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
+    """One blob of a model."""
+
+    digest: str
+    size: int
+    """Bytes."""
+    media_type: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The blob's name in a store."""
+        return self.digest.replace(":", "-")
+
+
+class _Document(msgspec.Struct, frozen=True, rename="camel"):
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A manifest that was read and can be trusted to name only well-formed blobs."""
+
+    raw: bytes
+    digest: str
+    """`sha256:…` of `raw`."""
+    blobs: tuple[Descriptor, ...]
+    """Layers and config, each digest once."""
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of all blobs."""
+        return sum(blob.size for blob in self.blobs)
+
+
+def digest_of(raw: bytes) -> str:
+    """`sha256:…` of these bytes."""
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def read_manifest(raw: bytes) -> Manifest:
+    """Raises `PullError`: RegistryError when it is no JSON (a proxy's page, say), NotAModel when it is no model."""
+    try:
+        msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        raise PullError(
+            PullReason.REGISTRY_ERROR,
+            "The registry answered something that is no manifest; check the host and any proxy in between.",
+        ) from None
+    try:
+        document = msgspec.json.decode(raw, type=_Document)
+    except msgspec.ValidationError:
+        raise _no_model("its manifest has another shape") from None
+    blobs = {blob.digest: blob for blob in (*document.layers, document.config)}
+    if not any(layer.media_type.startswith(_OLLAMA_MEDIA) for layer in document.layers):
+        raise _no_model("none of its layers is one of Ollama's")
+    for blob in (*document.layers, document.config):
+        if not is_digest(blob.digest) or blob.size < 0 or blobs[blob.digest].size != blob.size:
+            raise _no_model("its manifest names a blob that cannot exist")
+    return Manifest(raw=raw, digest=digest_of(raw), blobs=tuple(blobs.values()))
+
+
+def _no_model(why: str) -> PullError:
+    return PullError(
+        PullReason.NOT_A_MODEL, f"This is no model in Ollama's format ({why}); name one that `ollama pull` can pull."
+    )
