@@ -1,0 +1,318 @@
+"""Which backends can serve which model name: resources compiled to the one routing table.
+
+The gateway serves by it, the operator judges `Accepted` and `ResolvedRefs` by it, `pointsman explain` prints by it and
+standalone mode loads files into it: there is no second interpretation. Decided here: what a name means. Not here: who
+is healthy (`health.py`) and who goes first for one request (`candidates.py`).
+
+A table is an immutable value. A request is served by the table it started with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from pointsman.api.backend import Engine
+from pointsman.api.conditions import Reason
+from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.api.route import FallbackMode, WhenAllUnhealthy
+from pointsman.api.scalars import seconds
+from pointsman.api.source import served_name
+
+OLLAMA_PORT = 11434
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One pod or URL of a backend. `key` stays the same while it is the same pod or URL."""
+
+    key: str
+    backend: str
+    host: str
+    """An IP address or host name to dial."""
+    port: int
+    tls: bool = False
+    base_path: str = ""
+    """Prefix of every OpenAI path, without a slash at its end: `/v1`."""
+
+    @property
+    def address(self) -> str:
+        """For people: `10.0.0.7:11434`, or an External's scheme, host, port and path (never credentials)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A backend's API key. `version` changes whenever the key does. The value never shows in a repr."""
+
+    secret: str
+    """Name of the Secret."""
+    version: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ProbePolicy:
+    interval: float
+    """Seconds."""
+    timeout: float
+    """Seconds."""
+    failure_threshold: int
+    success_threshold: int
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend as traffic sees it."""
+
+    name: str
+    generation: int
+    engine: Engine
+    endpoints: tuple[Endpoint, ...]
+    models: Mapping[str, str]
+    """The name that routes use → the name that is sent to the engine."""
+    credential: Credential | None
+    probe: ProbePolicy
+    host_header: str | None = None
+    """What to send as Host; the endpoint's own address when None."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A (backend, model) of a route whose references hold."""
+
+    index: int
+    """Its place in `spec.targets`."""
+    backend: Backend
+    model: str
+    upstream_model: str
+    priority: int
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds."""
+
+    connect: float
+    first_token: float
+    answer: float
+    idle: float
+    total: float
+
+
+class RefProblem(StrEnum):
+    """Why a target of a route cannot be used whatever the health."""
+
+    BACKEND_NOT_FOUND = Reason.BACKEND_NOT_FOUND.value
+    MODEL_NOT_FOUND = Reason.MODEL_NOT_FOUND.value
+    SECRET_MISSING = Reason.SECRET_MISSING.value
+
+
+@dataclass(frozen=True)
+class BrokenTarget:
+    """A target whose reference does not hold; the others serve."""
+
+    index: int
+    backend: str
+    model: str
+    priority: int
+    problem: RefProblem
+    message: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route as traffic sees it. `targets` are sorted by priority, then by their place in the spec."""
+
+    name: str
+    generation: int
+    models: tuple[str, ...]
+    """The names that this route won."""
+    targets: tuple[Target, ...]
+    broken: tuple[BrokenTarget, ...]
+    fallback: bool
+    max_attempts: int
+    try_one_when_all_unhealthy: bool
+    timeouts: Timeouts
+
+
+@dataclass(frozen=True)
+class NameClash:
+    """A name of a route that an older route already has."""
+
+    route: str
+    model: str
+    winner: str
+
+
+@dataclass(frozen=True)
+class RoutingTable:
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    names: Mapping[str, Route] = field(default_factory=dict)
+    """Model name as clients ask → the route that answers for it."""
+    clashes: tuple[NameClash, ...] = ()
+
+
+@dataclass(frozen=True)
+class PodEndpoint:
+    """A ready, not terminating endpoint from an EndpointSlice."""
+
+    uid: str
+    """The pod's UID."""
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class SecretValue:
+    """A Secret's data as the gateway or a file gave it."""
+
+    version: str
+    data: Mapping[str, str] = field(repr=False)
+
+
+def compile_table(
+    backends: Iterable[LLMBackend],
+    routes: Iterable[ModelRoute],
+    endpoints: Mapping[str, tuple[PodEndpoint, ...]],
+    secrets: Mapping[str, SecretValue],
+) -> RoutingTable:
+    """Compiles the resources of one namespace.
+
+    `endpoints` holds the pods of each backend that we run (External backends have none), `secrets` the Secrets that
+    exist. Never raises: what does not resolve becomes a `BrokenTarget` or a `NameClash`. Objects under deletion count
+    until they are gone.
+    """
+    known = {b.meta.name: b for b in backends}
+    compiled = {name: _backend(b, endpoints.get(name, ()), secrets) for name, b in sorted(known.items())}
+    table_routes: dict[str, Route] = {}
+    names: dict[str, Route] = {}
+    owner: dict[str, str] = {}
+    clashes: list[NameClash] = []
+    for route in sorted(routes, key=_seniority):
+        won = []
+        for model in route.spec.models:
+            if model in owner:
+                if owner[model] != route.meta.name:
+                    clashes.append(NameClash(route.meta.name, model, owner[model]))
+                continue
+            owner[model] = route.meta.name
+            won.append(model)
+        value = _route(route, tuple(won), known, compiled, secrets)
+        table_routes[route.meta.name] = value
+        names.update(dict.fromkeys(won, value))
+    return RoutingTable(compiled, table_routes, names, tuple(clashes))
+
+
+def missing_secret(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> str | None:
+    """What is wrong with the Secret that an External backend names, in a sentence; None when nothing is."""
+    ref = backend.spec.external.secret_ref if backend.spec.external else None
+    if ref is None:
+        return None
+    secret = secrets.get(ref.name)
+    if secret is None:
+        return f"Secret {ref.name} does not exist: create it with the API key under {ref.key}"
+    value = secret.data.get(ref.key, "").strip()
+    if not value:
+        return f"Secret {ref.name} has no value under the key {ref.key}"
+    if not value.isprintable() or not value.isascii():
+        return (
+            f"the value of Secret {ref.name} under {ref.key} is no API key: it has characters that no header may carry"
+        )
+    return None
+
+
+def _seniority(route: ModelRoute) -> tuple[str, str]:
+    # RFC 3339 UTC sorts as text; an object from a file has no age and comes after those that have.
+    return (route.meta.created or "~", route.meta.name)
+
+
+def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mapping[str, SecretValue]) -> Backend:
+    spec = backend.spec
+    name = backend.meta.name
+    host_header = None
+    credential = None
+    if spec.external is not None:
+        url = urlsplit(spec.external.url)
+        tls = url.scheme == "https"
+        port = url.port or (443 if tls else 80)
+        host_header = url.netloc
+        endpoints: tuple[Endpoint, ...] = (
+            Endpoint(spec.external.url, name, url.hostname or "", port, tls, url.path.rstrip("/")),
+        )
+        models = {m.name: m.name for m in spec.models}
+        ref = spec.external.secret_ref
+        if ref is not None and missing_secret(backend, secrets) is None:
+            secret = secrets[ref.name]
+            credential = Credential(ref.name, secret.version, secret.data[ref.key].strip())
+    else:
+        endpoints = tuple(
+            Endpoint(p.uid, name, p.host, p.port, False, "/v1") for p in sorted(pods, key=lambda p: p.uid)
+        )
+        pulled = {m.name: m.digest for m in backend.status.models if m.digest}
+        models = {m.name: served_name(m.source or "", pulled.get(m.name, "")) for m in spec.models}
+    probe = spec.probe
+    return Backend(
+        name=name,
+        generation=backend.meta.generation,
+        engine=spec.engine,
+        endpoints=endpoints,
+        models=models,
+        credential=credential,
+        probe=ProbePolicy(
+            spec.probe_interval_seconds, seconds(probe.timeout), probe.failure_threshold, probe.success_threshold
+        ),
+        host_header=host_header,
+    )
+
+
+def _route(
+    route: ModelRoute,
+    won: tuple[str, ...],
+    known: Mapping[str, LLMBackend],
+    compiled: Mapping[str, Backend],
+    secrets: Mapping[str, SecretValue],
+) -> Route:
+    spec = route.spec
+    targets: list[Target] = []
+    broken: list[BrokenTarget] = []
+    for index, t in enumerate(spec.targets):
+        backend = known.get(t.backend)
+        if backend is None:
+            problem, message = RefProblem.BACKEND_NOT_FOUND, f"LLMBackend {t.backend} does not exist in this namespace"
+        elif t.model not in compiled[t.backend].models:
+            has = ", ".join(m.name for m in backend.spec.models)
+            problem, message = (
+                RefProblem.MODEL_NOT_FOUND,
+                f"LLMBackend {t.backend} has no model {t.model}; it has {has}",
+            )
+        elif (secret := missing_secret(backend, secrets)) is not None:
+            problem, message = RefProblem.SECRET_MISSING, f"LLMBackend {t.backend}: {secret}"
+        else:
+            value = compiled[t.backend]
+            targets.append(Target(index, value, t.model, value.models[t.model], t.priority))
+            continue
+        broken.append(BrokenTarget(index, t.backend, t.model, t.priority, problem, message))
+    timeouts = spec.timeouts
+    total = seconds(timeouts.total)
+    return Route(
+        name=route.meta.name,
+        generation=route.meta.generation,
+        models=won,
+        targets=tuple(sorted(targets, key=lambda t: (t.priority, t.index))),
+        broken=tuple(broken),
+        fallback=spec.fallback.mode is FallbackMode.AUTO,
+        max_attempts=spec.fallback.max_attempts,
+        try_one_when_all_unhealthy=spec.fallback.when_all_unhealthy is WhenAllUnhealthy.TRY_ONE,
+        timeouts=Timeouts(
+            connect=seconds(timeouts.connect),
+            first_token=seconds(timeouts.first_token),
+            answer=seconds(timeouts.answer) if timeouts.answer else total,
+            idle=seconds(timeouts.idle),
+            total=total,
+        ),
+    )
