@@ -1,0 +1,94 @@
+# `make help` is the contents page.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+UV_VERSION := 0.9
+RUN := uv run --locked
+CLUSTER ?= pointsman
+
+.PHONY: help
+help: ## This page
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install uv (when it is missing) and the locked Python environment
+	@command -v uv >/dev/null || python3 -m pip install --quiet --user 'uv>=$(UV_VERSION)' || python3 -m pip install --quiet --user --break-system-packages 'uv>=$(UV_VERSION)'
+	@PATH="$$HOME/.local/bin:$$PATH" uv sync --locked --quiet
+
+.PHONY: demo
+demo: setup ## The main job on a bare machine: a cluster, a real model, a fallback under load
+	@$(RUN) python -m tests.demo up
+
+.PHONY: demo-down
+demo-down: setup ## Take the demo away; leaves nothing but the cache of built programs
+	@$(RUN) python -m tests.demo down
+
+.PHONY: test
+test: setup lint type verify test-unit test-gateway test-models test-operator ## Everything but the end-to-end tier
+
+.PHONY: test-unit
+test-unit: setup ## Pure decisions and golden manifests: seconds
+	@$(RUN) pytest -q tests/unit
+
+.PHONY: test-gateway
+test-gateway: setup ## The gateway on real sockets
+	@$(RUN) pytest -q tests/gateway
+
+.PHONY: test-models
+test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves
+	@$(RUN) pytest -q tests/models
+
+.PHONY: test-operator
+test-operator: setup programs ## The operator on a real API server with real controllers
+	@$(RUN) pytest -q tests/operator
+
+.PHONY: e2e
+e2e: setup ## The demo in assertions: real pods, a real engine (builds what it needs)
+	@$(RUN) pytest -q tests/e2e tests/cluster
+
+.PHONY: lint
+lint: setup ## ruff and the import contracts
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) lint-imports
+
+.PHONY: type
+type: setup ## mypy, strict
+	@$(RUN) mypy
+
+.PHONY: crds
+crds: setup ## Generate the CRDs, in crds/ and in the chart
+	@$(RUN) python -m pointsman.api.crd crds
+	@mkdir -p charts/pointsman/files/crds && cp crds/*.yaml charts/pointsman/files/crds/
+
+.PHONY: docs
+docs: setup ## Generate the parts of docs/ that come from code
+	@$(RUN) python -m tests.docs
+
+.PHONY: verify
+verify: setup ## What is generated is committed and fresh
+	@$(RUN) pytest -q tests/unit/test_generated.py
+
+.PHONY: programs
+programs: setup ## Build the programs that the test cluster needs (once; cached outside the checkout)
+	@$(RUN) python -m tests.cluster programs
+
+.PHONY: images
+images: setup ## Build the images without a daemon
+	@$(RUN) python -m tests.cluster images
+
+.PHONY: cluster
+cluster: setup ## A real one-node Kubernetes on this machine (or your KUBECONFIG, or kind)
+	@$(RUN) python -m tests.cluster up --name $(CLUSTER)
+
+.PHONY: cluster-down
+cluster-down: setup ## Take it away
+	@$(RUN) python -m tests.cluster down --name $(CLUSTER)
+
+.PHONY: chart
+chart: setup programs ## Render the chart into charts/plain for `kubectl apply -k`, and lint it
+	@$(RUN) python -m tests.chart
+
+.PHONY: bench
+bench: setup ## CPU per request of the gateway beside its peers, in one run
+	@$(RUN) python -m tests.bench

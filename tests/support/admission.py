@@ -1,0 +1,227 @@
+"""Objects that must be accepted, and objects that must be refused with a sentence.
+
+One table for two judges: the models (manifests from files) and a real API server (the CRDs).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    body: dict[str, Any]
+    refused: str = ""
+    """A part of the sentence; empty: accepted."""
+    from_api: str = ""
+    """The API server's own words, where they differ: types, enums and unknown fields are its own checks."""
+    of_name: bool = False
+    """It is metadata.name that is refused: the loader of manifests judges that, not the spec."""
+
+
+def ollama(name: str = "local", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "pointsman.dev/v1alpha1",
+        "kind": "LLMBackend",
+        "metadata": {"name": name},
+        "spec": {"engine": "Ollama", "models": [{"name": "llama3.2", "source": "ollama://llama3.2:3b"}], **spec},
+    }
+
+
+def external(name: str = "hosted", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "pointsman.dev/v1alpha1",
+        "kind": "LLMBackend",
+        "metadata": {"name": name},
+        "spec": {
+            "engine": "External",
+            "models": [{"name": "gpt-4o-mini"}],
+            "external": {"url": "https://api.example.com/v1"},
+            **spec,
+        },
+    }
+
+
+def route(name: str = "chat", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "pointsman.dev/v1alpha1",
+        "kind": "ModelRoute",
+        "metadata": {"name": name},
+        "spec": {"models": ["chat"], "targets": [{"backend": "local", "model": "llama3.2"}], **spec},
+    }
+
+
+def without(body: dict[str, Any], *path: str) -> dict[str, Any]:
+    """A copy of `body` that lacks the field at `path`."""
+    out = copy.deepcopy(body)
+    at = out
+    for key in path[:-1]:
+        at = at[key]
+    del at[path[-1]]
+    return out
+
+
+DURATION = "must be a duration such as 500ms, 5s, 2m or 1h30m"
+QUANTITY = "must be a quantity such as 500m, 512Mi or 100Gi"
+PODLESS = "engine External runs no pods"
+
+CASES = [
+    Case("ollama", ollama()),
+    Case(
+        "ollama, everything set",
+        ollama(
+            replicas=2,
+            suspend=True,
+            image="registry.example/ollama:1",
+            imagePullSecrets=[{"name": "regcred"}],
+            ollama={
+                "parallel": 4,
+                "maxLoadedModels": 2,
+                "maxQueue": 512,
+                "keepAlive": "1h30m",
+                "origins": ["https://app.example", "*"],
+            },
+            gpu={"count": 1, "resourceName": "nvidia.com/mig-1g.10gb"},
+            storage={"size": "1.5Ti", "storageClassName": "fast", "accessMode": "ReadWriteMany", "retain": True},
+            probe={"interval": "500ms", "timeout": "1s", "failureThreshold": 1, "successThreshold": 1},
+            env=[{"name": "OLLAMA_DEBUG", "value": "1"}],
+            resources={"requests": {"cpu": "500m"}, "limits": {"memory": "8Gi"}},
+            nodeSelector={"gpu": "a100"},
+            tolerations=[{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            runtimeClassName="nvidia",
+            startupTimeout="20m",
+            drainSeconds=30,
+        ),
+    ),
+    Case("external", external()),
+    Case(
+        "external with a secret",
+        external(external={"url": "http://10.0.0.7:8000/v1", "secretRef": {"name": "openai", "key": "token"}}),
+    ),
+    Case("route", route()),
+    Case(
+        "route, everything set",
+        route(
+            models=["chat", "gpt-4o", "org/model:tag"],
+            targets=[
+                {"backend": "local", "model": "llama3.2", "priority": 0},
+                {"backend": "hosted", "model": "gpt-4o-mini", "priority": 15},
+            ],
+            fallback={"mode": "None", "maxAttempts": 1, "whenAllUnhealthy": "Fail"},
+            timeouts={"connect": "1s", "firstToken": "10s", "answer": "1m", "idle": "30s", "total": "5m"},
+        ),
+    ),
+    Case(
+        "unknown field",
+        ollama(modles=[]),
+        "spec.modles: unknown field",
+        'strict decoding error: unknown field "spec.modles"',
+    ),
+    Case(
+        "unknown nested field",
+        route(timeouts={"conect": "1s"}),
+        "spec.timeouts.conect: unknown field",
+        'unknown field "spec.timeouts.conect"',
+    ),
+    Case("wrong engine", ollama(engine="Olama"), "spec.engine: Input should be", 'Unsupported value: "Olama"'),
+    Case(
+        "wrong fallback mode",
+        route(fallback={"mode": "Maybe"}),
+        "spec.fallback.mode: Input should be 'Auto' or 'None'",
+        'supported values: "Auto", "None"',
+    ),
+    Case("bad duration", ollama(probe={"timeout": "5 seconds"}), f"spec.probe.timeout: {DURATION}", DURATION),
+    Case("bad route duration", route(timeouts={"total": "10"}), f"spec.timeouts.total: {DURATION}", DURATION),
+    Case("bad quantity", ollama(storage={"size": "100 GB"}), f"spec.storage.size: {QUANTITY}", QUANTITY),
+    Case("bad limit", ollama(resources={"limits": {"memory": "8GiB"}}), QUANTITY),
+    Case("name with a capital", ollama("Local"), "metadata.name", of_name=True),
+    Case("name with a dot", ollama("qwen2.5"), "metadata.name must have at most 50", of_name=True),
+    Case("name too long", route("a" * 51), "metadata.name must have at most 50", of_name=True),
+    Case("no models", ollama(models=[]), "spec.models: must have at least 1 items", "should have at least 1 items"),
+    Case(
+        "model twice",
+        external(models=[{"name": "a"}, {"name": "a"}]),
+        "spec.models: duplicate name 'a'",
+        "Duplicate value",
+    ),
+    Case("model name with a space", external(models=[{"name": "gpt 4"}]), "must be a model name"),
+    Case("no source", ollama(models=[{"name": "a"}]), "engine Ollama needs a source for each model"),
+    Case(
+        "source of another kind",
+        ollama(models=[{"name": "a", "source": "docker://a"}]),
+        "must be a model's source such as ollama://llama3.2:3b",
+    ),
+    Case(
+        "bad digest",
+        ollama(models=[{"name": "a", "source": "ollama://a", "digest": "sha256:abc"}]),
+        "must be a digest: sha256: and 64 lower-case hexadecimal digits",
+    ),
+    Case("external without url", without(external(), "spec", "external"), "engine External needs external.url"),
+    Case("external block on ollama", ollama(external={"url": "http://a/v1"}), "belongs to engine External: remove it"),
+    Case("ollama block on external", external(ollama={"parallel": 1}), "belongs to engine Ollama: remove it"),
+    Case("external with a source", external(models=[{"name": "a", "source": "ollama://a"}]), "pulls no models"),
+    Case("external with storage", external(storage={"size": "1Gi"}), PODLESS),
+    Case("external with replicas", external(replicas=2), "engine External runs no pods: replicas cannot be set"),
+    Case("url without a scheme", external(external={"url": "api.example.com"}), "must be the API's base URL"),
+    Case(
+        "url with credentials",
+        external(external={"url": "https://me:secret@api.example.com/v1"}),
+        "must be the API's base URL",
+    ),
+    Case(
+        "claim and class",
+        ollama(storage={"existingClaim": "a", "storageClassName": "b"}),
+        "existingClaim brings its own storage class",
+    ),
+    Case("no targets", route(targets=[]), "spec.targets: ", "should have at least 1 items"),
+    Case(
+        "target name",
+        route(targets=[{"backend": "No", "model": "a"}]),
+        "spec.targets[0].backend: must be a name of lower-case letters",
+        "must be a name of lower-case letters",
+    ),
+    Case(
+        "priority too great",
+        route(targets=[{"backend": "a", "model": "a", "priority": 16}]),
+        "spec.targets[0].priority: Input should be less than or equal to 15",
+        "should be less than or equal to 15",
+    ),
+]
+
+CHANGES = [
+    ("engine", ollama(), external("local"), "engine cannot change: create another LLMBackend"),
+    (
+        "smaller volume",
+        ollama(storage={"size": "2Gi"}),
+        ollama(storage={"size": "1Gi"}),
+        "storage.size may grow, never shrink",
+    ),
+    (
+        "another claim",
+        ollama(storage={"existingClaim": "a"}),
+        ollama(storage={"existingClaim": "b"}),
+        "storage.existingClaim cannot change",
+    ),
+    (
+        "claim taken away",
+        ollama(storage={"existingClaim": "a"}),
+        ollama(),
+        "storage.existingClaim cannot change",
+    ),
+    (
+        "another class",
+        ollama(),
+        ollama(storage={"storageClassName": "b"}),
+        "storage.storageClassName cannot change",
+    ),
+    (
+        "another access mode",
+        ollama(),
+        ollama(storage={"accessMode": "ReadWriteMany"}),
+        "storage.accessMode cannot change",
+    ),
+]
+"""Name, the object as it is, as it shall become, and the sentence that refuses the change."""
