@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from pointsman.api.backend import Engine
+from pointsman.api.backend import Engine, Model
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.api.route import FallbackMode, WhenAllUnhealthy
 from pointsman.api.scalars import seconds
-from pointsman.api.source import served_name
+from pointsman.api.source import SourceError, parse_ollama, served_name
 
 OLLAMA_PORT = 11434
 
@@ -254,7 +254,7 @@ def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mappin
             Endpoint(p.uid, name, p.host, p.port, False, "/v1") for p in sorted(pods, key=lambda p: p.uid)
         )
         pulled = {m.name: m.digest for m in backend.status.models if m.digest}
-        models = {m.name: served_name(m.source or "", pulled.get(m.name, "")) for m in spec.models}
+        models = {m.name: _sent_name(m, pulled.get(m.name, "")) for m in spec.models}
     probe = spec.probe
     return Backend(
         name=name,
@@ -268,6 +268,15 @@ def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mappin
         ),
         host_header=host_header,
     )
+
+
+def _sent_name(model: Model, digest: str) -> str:
+    """Once pulled, the name of exactly that digest: an update of the tag cannot change what a request gets."""
+    try:
+        source = parse_ollama(model.source or "")
+    except SourceError:
+        return model.name  # the operator says what is wrong with the source; the engine will not know the name
+    return served_name(source, digest) if digest else source.short_name
 
 
 def _route(
