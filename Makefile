@@ -63,7 +63,7 @@ crds: setup ## Generate the CRDs, in crds/ and in the chart
 
 .PHONY: docs
 docs: setup ## Generate the parts of docs/ that come from code
-	@$(RUN) python -m tests.docs
+	@$(RUN) python docs/generate.py
 
 .PHONY: verify
 verify: setup ## What is generated is committed and fresh

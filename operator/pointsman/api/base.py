@@ -30,7 +30,7 @@ class ApiModel(BaseModel):
     """A frozen value that refuses unknown fields and checks its class's `rules`."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_enum_values=False
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
@@ -50,7 +50,7 @@ class StatusModel(ApiModel):
     """A part of a status. Unknown fields are ignored: a newer release may have written them."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, use_enum_values=False
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
     )
 
 

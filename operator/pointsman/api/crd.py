@@ -68,6 +68,13 @@ def _object(out: dict[str, Any], defs: Mapping[str, Any], model: Any) -> None:
         out["x-kubernetes-validations"] = [{"rule": r.cel, "message": r.message} for r in cls.rules]
 
 
+def _without_defaults(schema: Any) -> Any:
+    """A status holds what was observed and nothing that the API server adds."""
+    if isinstance(schema, dict):
+        return {k: _without_defaults(v) for k, v in schema.items() if k != "default"}
+    return [_without_defaults(v) for v in schema] if isinstance(schema, list) else schema
+
+
 def _fields(model: Any) -> dict[str, Any]:
     cls = _model_class(model)
     return {} if cls is None else {f.alias or n: f.annotation for n, f in cls.model_fields.items()}
@@ -99,7 +106,7 @@ def _crd(
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": schema_of(spec),
-            "status": schema_of(status),
+            "status": _without_defaults(schema_of(status)),
         },
         "x-kubernetes-validations": [{"rule": NAME_CEL, "message": NAME_MESSAGE}],
     }

@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class BadSource(ValueError):
+class SourceError(ValueError):
     """The source cannot be read. The text is one sentence that says what to write instead; it never repeats a
     credential that stood in the source."""
 
@@ -87,22 +87,22 @@ def is_ollama(source: str) -> bool:
 
 
 def parse_ollama(source: str) -> OllamaSource:
-    """Raises `BadSource`."""
+    """Raises `SourceError`."""
     if source.startswith(PLAIN_SCHEME):
         plain, rest = True, source.removeprefix(PLAIN_SCHEME)
     elif source.startswith(SCHEME):
         plain, rest = False, source.removeprefix(SCHEME)
     else:
-        raise BadSource("a source of Ollama's registry starts with ollama:// , as in ollama://llama3.2:3b")
+        raise SourceError("a source of Ollama's registry starts with ollama:// , as in ollama://llama3.2:3b")
     if "@" in rest:
         before, _, after = rest.rpartition("@")
         if after.startswith("sha256") and "/" not in after and ":" not in before.rpartition("/")[0]:
-            raise BadSource("write the digest in the field `digest`, not in the source")
-        raise BadSource("a source holds no credentials; put them in a Secret and name it in `secretRef`")
+            raise SourceError("write the digest in the field `digest`, not in the source")
+        raise SourceError("a source holds no credentials; put them in a Secret and name it in `secretRef`")
     path, tag = _split_tag(rest)
     parts = path.split("/")
     if len(parts) > 3 or "" in parts:
-        raise BadSource(f"{source!r} is not ollama://[host[:port]/][namespace/]name[:tag]")
+        raise SourceError(f"{source!r} is not ollama://[host[:port]/][namespace/]name[:tag]")
     *front, name = parts
     host, namespace = _split_front(front)
     for part, pattern, what in (
@@ -112,10 +112,10 @@ def parse_ollama(source: str) -> OllamaSource:
         (tag, _NAME, "tag"),
     ):
         if not pattern.fullmatch(part):
-            raise BadSource(f"{part!r} in {source!r} is not a {what} that Ollama accepts")
+            raise SourceError(f"{part!r} in {source!r} is not a {what} that Ollama accepts")
     _, _, port = host.partition(":")
     if port and not 0 < int(port) < 65536:
-        raise BadSource(f"{port} in {source!r} is not a port")
+        raise SourceError(f"{port} in {source!r} is not a port")
     return OllamaSource(host=host.lower(), namespace=namespace, name=name, tag=tag, plain_http=plain)
 
 
