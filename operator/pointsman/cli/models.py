@@ -1,4 +1,4 @@
-"""`pointsman models`: the names that clients may ask for, who answers for them, and how far each backend's models are."""
+"""`pointsman models`: the names that clients may ask for, who answers for them, and each backend's models."""
 
 from __future__ import annotations
 
