@@ -1,0 +1,186 @@
+"""The health of every endpoint of a table: one machine each, kept while the endpoint's key stays.
+
+Decided here: which machine an observation belongs to, and which models a probe's list shows to be missing. Not here:
+what an observation does (`health.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass
+
+from pointsman.api.backend import Engine
+from pointsman.domain.health import EndpointMachine, Hindrance, Probed, State, Thresholds, Transition
+from pointsman.domain.table import Backend, Endpoint, RoutingTable
+from pointsman.domain.verdict import Judgement
+
+
+@dataclass(frozen=True)
+class EndpointSnapshot:
+    """One endpoint at one moment. Times by the clock of the book."""
+
+    key: str
+    backend: str
+    address: str
+    state: State
+    reason: str
+    message: str
+    since: float
+    latency_ms: float | None
+    in_flight: int
+    saturated_until: float
+    loading: bool
+    missing_models: tuple[str, ...]
+    """As routes call them."""
+    denied: bool
+
+
+@dataclass(frozen=True)
+class HealthChange:
+    """A transition, and whose."""
+
+    backend: str
+    endpoint: Endpoint
+    transition: Transition
+
+
+class _Entry:
+    __slots__ = ("backend", "endpoint", "machine")
+
+    def __init__(self, backend: Backend, endpoint: Endpoint, machine: EndpointMachine) -> None:
+        self.backend = backend
+        self.endpoint = endpoint
+        self.machine = machine
+
+
+def credential_version(backend: Backend) -> str:
+    return backend.credential.version if backend.credential else ""
+
+
+def missing_from(backend: Backend, listed: Set[str]) -> frozenset[str] | None:
+    """Models of `backend` that a list of its engine lacks; None where a list proves nothing (many hosted APIs list
+    only some of what they serve)."""
+    if backend.engine is Engine.EXTERNAL:
+        return None
+    names = {_tagged(name) for name in listed}
+    return frozenset(m for m in backend.models.values() if _tagged(m) not in names)
+
+
+def _tagged(name: str) -> str:
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+class HealthBook:
+    def __init__(self, on_change: Callable[[HealthChange], None] | None = None) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._on_change = on_change
+
+    def adopt(self, table: RoutingTable, now: float) -> None:
+        """Endpoints whose key stays keep their health, new ones are Unknown, the others are forgotten."""
+        entries: dict[str, _Entry] = {}
+        for backend in table.backends.values():
+            thresholds = Thresholds(backend.probe.failure_threshold, backend.probe.success_threshold)
+            for endpoint in backend.endpoints:
+                known = self._entries.get(endpoint.key)
+                if known is not None and known.backend.name == backend.name:
+                    machine = known.machine
+                    machine.thresholds = thresholds
+                else:
+                    machine = EndpointMachine(thresholds, now)
+                entries[endpoint.key] = _Entry(backend, endpoint, machine)
+        self._entries = entries
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def machine(self, key: str) -> EndpointMachine | None:
+        entry = self._entries.get(key)
+        return entry.machine if entry else None
+
+    def endpoints(self) -> Iterator[tuple[Backend, Endpoint]]:
+        """Every endpoint of the present table, for the prober."""
+        return ((e.backend, e.endpoint) for e in list(self._entries.values()))
+
+    def in_flight(self, key: str) -> int:
+        entry = self._entries.get(key)
+        return entry.machine.in_flight if entry else 0
+
+    def hindrance(self, key: str, model: str, now: float) -> Hindrance | None:
+        entry = self._entries.get(key)
+        return entry.machine.hindrance(model, credential_version(entry.backend), now) if entry else None
+
+    def advanced(self, key: str, now: float) -> None:
+        """Something came back from this endpoint, for whichever request."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.machine.advanced_at = now
+
+    def observe_success(self, key: str, model: str, latency_ms: float | None, now: float) -> None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            transition = entry.machine.succeeded(model, latency_ms, now)
+            if transition is not None:
+                self._tell(entry, transition)
+
+    def observe_answer(
+        self,
+        key: str,
+        judged: Judgement,
+        *,
+        model: str,
+        request: str,
+        now: float,
+        waited_since: float,
+        jitter: float = 0.0,
+    ) -> None:
+        """A verdict other than Success of a request to this endpoint. `model` is the engine's name for it."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._tell(
+                entry,
+                entry.machine.observe(
+                    judged, model, request, now, waited_since=waited_since,
+                    credential=credential_version(entry.backend), jitter=jitter,
+                ),
+            )  # fmt: skip
+
+    def withdraw(self, keys: Iterable[str], request: str, now: float) -> None:
+        """Several candidates failed this request in the same way: it counts against none of them."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._tell(entry, entry.machine.withdraw(request, now))
+
+    def observe_probe(self, key: str, probe: Probed, now: float, jitter: float = 0.0) -> None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._tell(
+                entry, entry.machine.probed(probe, now, credential=credential_version(entry.backend), jitter=jitter)
+            )
+
+    def snapshot(self, key: str, now: float) -> EndpointSnapshot | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        m = entry.machine
+        absent = {name for name, until in m.missing.items() if now < until}
+        version = credential_version(entry.backend)
+        return EndpointSnapshot(
+            key=key,
+            backend=entry.backend.name,
+            address=entry.endpoint.address,
+            state=m.state,
+            reason=m.reason,
+            message=m.message,
+            since=m.since,
+            latency_ms=m.latency_ms,
+            in_flight=m.in_flight,
+            saturated_until=max((t for t in m.saturated.values() if now < t), default=0.0),
+            loading=now < m.loading_until,
+            missing_models=tuple(sorted(name for name, up in entry.backend.models.items() if up in absent)),
+            denied=any(d.version == version and now < d.until for d in m.denied.values()),
+        )
+
+    def _tell(self, entry: _Entry, transition: Transition | None) -> None:
+        if transition is not None and self._on_change is not None:
+            self._on_change(HealthChange(entry.backend.name, entry.endpoint, transition))

@@ -1,0 +1,83 @@
+"""What did this attempt mean? The closed sets of verdicts and reasons, and the judgement that joins them.
+
+Decided here: the vocabulary, and what each verdict entails for the request. `judging.py` decides which outcome gets
+which verdict; `health.py` what a verdict does to an endpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    SUCCESS = "Success"
+    CALLER = "Caller"
+    UNFIT = "Unfit"
+    BUSY = "Busy"
+    LOADING = "Loading"
+    MODEL_MISSING = "ModelMissing"
+    DENIED = "Denied"
+    FAILURE = "Failure"
+    STALLED = "Stalled"
+    CANCELLED = "Cancelled"
+
+
+class Why(StrEnum):
+    """The reason beside a verdict: one word for metrics, headers and reports."""
+
+    ANSWERED = "Answered"
+    # the connection
+    REFUSED = "Refused"
+    RESET = "Reset"
+    DNS = "DnsFailed"
+    TLS = "TlsFailed"
+    UNREACHABLE = "Unreachable"
+    CONNECT_TIMEOUT = "ConnectTimeout"
+    # the wait
+    FIRST_TOKEN_TIMEOUT = "FirstTokenTimeout"  # noqa: S105
+    ANSWER_TIMEOUT = "AnswerTimeout"
+    IDLE_TIMEOUT = "IdleTimeout"
+    TOTAL_TIMEOUT = "TotalTimeout"
+    CLIENT_GONE = "ClientGone"
+    # the answer's form
+    BROKEN_HTTP = "BrokenHttp"
+    BROKEN_JSON = "BrokenJson"
+    BROKEN_STREAM = "BrokenStream"
+    NOT_JSON = "NotJson"
+    REDIRECT = "Redirect"
+    CUT = "Cut"
+    TOO_LARGE = "TooLarge"
+    INCOMPLETE = "Incomplete"
+    EMPTY = "EmptyAnswer"
+    ERROR_EVENT = "ErrorEvent"
+    # what the backend said
+    SERVER_ERROR = "ServerError"
+    RATE_LIMITED = "RateLimited"
+    QUEUE_FULL = "QueueFull"
+    LOADING = "Loading"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    UNAUTHORIZED = "Unauthorized"
+    PAYMENT = "PaymentRequired"
+    FORBIDDEN = "Forbidden"
+    CONTEXT_OVERFLOW = "ContextOverflow"
+    UNSUPPORTED = "Unsupported"
+    BAD_REQUEST = "BadRequest"
+    ADDED_FIELD = "AddedField"
+    """A 4xx about a field that the gateway itself added."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reason and one sentence for people. The sentence carries no secret, URL or stack."""
+
+    verdict: Verdict
+    why: Why
+    sentence: str = ""
+    retry_after: float | None = None
+    """Seconds that the backend asked for."""
+    by_answer: bool = False
+    """A Failure that the backend answered (5xx, empty, error event), which a poison request can cause anywhere."""
+
+
+SUCCESS = Judgement(Verdict.SUCCESS, Why.ANSWERED)

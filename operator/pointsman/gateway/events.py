@@ -1,0 +1,98 @@
+"""What the data path tells others: events for reports, figures for metrics and the access log.
+
+Decided here: the values. Not here: what becomes of them (`metrics.py`, `admin.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pointsman.domain.health import State
+from pointsman.domain.report import FallbackEvent
+from pointsman.domain.table import RoutingTable
+
+
+@dataclass(frozen=True)
+class HealthChanged:
+    backend: str
+    endpoint: str
+    """Its key."""
+    address: str
+    old: State
+    new: State
+    reason: str
+    message: str
+    at: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class FellBack:
+    route: str
+    event: FallbackEvent
+
+
+@dataclass(frozen=True)
+class TableChanged:
+    table: RoutingTable
+
+
+Event = HealthChanged | FellBack | TableChanged
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One finished request, for metrics and the access log. Times in milliseconds unless the name says otherwise."""
+
+    request_id: str
+    route: str
+    """Empty when no route has the model."""
+    model: str
+    """As the client asked; empty when it did not get that far. Bounded by the routes' names only if `route` is set."""
+    status: int
+    """The HTTP status that the client saw; 499 when it went away before."""
+    stream: bool
+    ms: float
+    attempts: int
+    backend: str
+    """Who served; empty when nobody did."""
+    verdict: str
+    """Of the last attempt; `Success` when the answer was whole."""
+    why: str
+    first_token_ms: float | None
+    overhead_us: int
+    """Our own time before the first byte: neither waiting for the client nor for a backend."""
+    prompt_tokens: int | None
+    """None when the backend did not say: unknown is never zero."""
+    completion_tokens: int | None
+    consumer: str = ""
+
+
+class Meter(Protocol):
+    """Where figures go. Called on the hot path: must be cheap and must not raise."""
+
+    def request_started(self) -> None: ...
+
+    def request_finished(self, record: RequestRecord) -> None: ...
+
+    def attempt_finished(self, route: str, backend: str, model: str, verdict: str, why: str, ms: float) -> None:
+        """One attempt, also the failed ones; `model` as the route names it."""
+
+    def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None: ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def request_started(self) -> None:
+        return
+
+    def request_finished(self, record: RequestRecord) -> None:
+        return
+
+    def attempt_finished(self, route: str, backend: str, model: str, verdict: str, why: str, ms: float) -> None:
+        return
+
+    def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None:
+        return

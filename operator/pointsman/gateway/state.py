@@ -1,0 +1,194 @@
+"""What a gateway knows: its table, the health of its endpoints, its last fallbacks. And who wants to hear of changes.
+
+One object, one thread (the event loop's). The data path, the prober, the watchers and the admin server all work on it;
+nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from pointsman.domain.book import HealthBook, HealthChange
+from pointsman.domain.candidates import Ordering, order, target_states
+from pointsman.domain.health import Probed, State
+from pointsman.domain.report import (
+    BackendHealth,
+    EndpointHealth,
+    FallbackEvent,
+    GatewayReport,
+    RouteReport,
+    TargetState,
+)
+from pointsman.domain.table import Backend, BrokenTarget, Route, RoutingTable
+from pointsman.gateway.events import Event, FellBack, HealthChanged, Meter, NoMeter, RequestRecord, TableChanged
+
+_BEST = (State.HEALTHY, State.DEGRADED, State.PROBATION, State.UNKNOWN, State.UNHEALTHY)
+
+
+class GatewayState:
+    """`clock` is monotonic and judges; `wall` is Unix time and is only reported."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        table: RoutingTable | None = None,
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.meter: Meter = meter or NoMeter()
+        self.access_log: Callable[[RequestRecord], None] | None = None
+        self.clock = clock
+        self.jitter = jitter
+        self._wall = wall
+        self._offset = wall() - clock()
+        self._subscribers: list[Callable[[Event], None]] = []
+        self.table = RoutingTable()
+        self.health = HealthBook(self._health_changed)
+        self.last_fallback: dict[str, FallbackEvent] = {}
+        """Route → its newest fallback."""
+        if table is not None:
+            self.set_table(table)
+
+    # ---- changes
+
+    def set_table(self, table: RoutingTable) -> None:
+        """Serves by `table` from the next request on."""
+        self.table = table
+        self.health.adopt(table, self.clock())
+        self.last_fallback = {r: e for r, e in self.last_fallback.items() if r in table.routes}
+        self._publish(TableChanged(table))
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Calls `callback` at each change until the returned function is called."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback) if callback in self._subscribers else None
+
+    def observe_probe(self, endpoint_key: str, probe: Probed) -> None:
+        """What the prober found. `probe.started` is by `self.clock`."""
+        self.health.observe_probe(endpoint_key, probe, self.clock(), self.jitter())
+
+    def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str, request_id: str) -> None:
+        last = self.last_fallback.get(route)
+        event = FallbackEvent(
+            at=self._wall(),
+            from_backend=from_backend,
+            to_backend=to_backend,
+            reason=reason,
+            request_id=request_id,
+            count=last.count + 1 if last else 1,
+        )
+        self.last_fallback[route] = event
+        self.meter.fell_back(route, from_backend, to_backend, reason)
+        self._publish(FellBack(route, event))
+
+    # ---- reading
+
+    def unix(self, moment: float) -> float:
+        """Unix seconds of a moment of `clock`. The same moment gives the same figure, unless the wall clock is set."""
+        offset = self._wall() - self.clock()
+        if abs(offset - self._offset) > 1:
+            self._offset = offset
+        return moment + self._offset
+
+    def explain(self, model: str, *, fallback: bool = True) -> Ordering | None:
+        """The order in which a request for `model` would go now; None when no route has that name."""
+        route = self.table.names.get(model)
+        return order(route, self.health, self.clock(), fallback=fallback) if route else None
+
+    def report_snapshot(self) -> GatewayReport:
+        now = self.clock()
+        return GatewayReport(
+            gateway=self.name,
+            at=self._wall(),
+            backends=tuple(self._backend(b, now) for b in self.table.backends.values()),
+            routes=tuple(self._route(r, now) for r in self.table.routes.values()),
+        )
+
+    def _backend(self, backend: Backend, now: float) -> BackendHealth:
+        endpoints = []
+        for endpoint in backend.endpoints:
+            s = self.health.snapshot(endpoint.key, now)
+            if s is not None:
+                endpoints.append(
+                    EndpointHealth(
+                        address=s.address,
+                        state=s.state.value,
+                        reason=s.reason,
+                        message=s.message,
+                        since=self.unix(s.since),
+                        latency_ms=s.latency_ms,
+                        in_flight=s.in_flight,
+                        saturated_until=self.unix(s.saturated_until) if s.saturated_until else 0.0,
+                        missing_models=s.missing_models,
+                        loading=s.loading,
+                    )
+                )
+        if not endpoints:
+            return BackendHealth(
+                name=backend.name,
+                generation=backend.generation,
+                state=State.UNKNOWN.value,
+                reason="NoEndpoint",
+                message="no pod of it is ready",
+            )
+        best = min(endpoints, key=lambda e: _BEST.index(State(e.state)))
+        return BackendHealth(
+            name=backend.name,
+            generation=backend.generation,
+            state=best.state,
+            reason=best.reason,
+            message=best.message,
+            since=best.since,
+            latency_ms=best.latency_ms,
+            endpoints=tuple(endpoints),
+        )
+
+    def _route(self, route: Route, now: float) -> RouteReport:
+        states = []
+        for target, barred in target_states(route, self.health, now):
+            name = target.backend if isinstance(target, BrokenTarget) else target.backend.name
+            if barred is not None:
+                states.append(
+                    TargetState(backend=name, model=target.model, state=barred.reason.value, reason=barred.message)
+                )
+                continue
+            assert not isinstance(target, BrokenTarget)
+            known = [m for e in target.backend.endpoints if (m := self.health.machine(e.key)) is not None]
+            proven = [m for m in known if m.state is not State.UNKNOWN]
+            since = min((m.since for m in proven or known), default=now)
+            state = "Ready" if proven else "Unknown"
+            states.append(TargetState(backend=name, model=target.model, state=state, since=self.unix(since)))
+        return RouteReport(
+            name=route.name,
+            generation=route.generation,
+            serving=any(s.state in ("Ready", "Unknown") for s in states),
+            targets=tuple(states),
+            last_fallback=self.last_fallback.get(route.name),
+        )
+
+    # ---- inner
+
+    def _health_changed(self, change: HealthChange) -> None:
+        t = change.transition
+        self._publish(
+            HealthChanged(
+                backend=change.backend,
+                endpoint=change.endpoint.key,
+                address=change.endpoint.address,
+                old=t.old,
+                new=t.new,
+                reason=t.reason,
+                message=t.message,
+                at=self.unix(t.at),
+            )
+        )
+
+    def _publish(self, event: Event) -> None:
+        for callback in tuple(self._subscribers):
+            callback(event)
