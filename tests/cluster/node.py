@@ -1,0 +1,156 @@
+"""The one node: containerd, kubelet and kube-proxy, configured for this cluster's namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.cluster.namespaces import Namespaces
+from tests.cluster.plan import CLUSTER_DOMAIN, NODE, Plan
+
+PAUSE_IMAGE = "localhost/pause:test"
+
+
+def start_containerd(plan: Plan, inside: Namespaces) -> None:
+    """Start containerd; its images and containers live in the cluster's state folder."""
+    folder = plan.state / "containerd"
+    cni = folder / "cni"
+    cni.mkdir(parents=True)
+    config = folder / "config.toml"
+    config.write_text(_containerd_config(plan, folder, cni))
+    (cni / "10-bridge.conflist").write_text(json.dumps(_cni_config(plan), indent=1))
+    inside.start("containerd", ["containerd", "--config", str(config)])
+
+
+def start_kubelet(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) -> None:
+    """Start kubelet; it registers the node as soon as the API server and containerd answer."""
+    config = plan.state / "kubelet.json"
+    config.write_text(json.dumps(_kubelet_config(plan), indent=1))
+    command = [
+        str(programs["kubelet"]),
+        f"--config={config}",
+        f"--kubeconfig={plan.state / 'kubelet.kubeconfig'}",
+        f"--hostname-override={NODE}",
+        f"--node-ip={plan.node_ip}",
+        f"--root-dir={plan.state / 'kubelet'}",
+    ]
+    # kubelet calls mount, iptables and the like by name; Debian keeps some of them in sbin.
+    inside.start("kubelet", command, {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+
+
+def start_proxy(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) -> None:
+    """Start kube-proxy, which makes Services' addresses work."""
+    config = plan.state / "proxy.json"
+    config.write_text(json.dumps(_proxy_config(plan), indent=1))
+    inside.start(
+        "proxy", [str(programs["kube-proxy"]), f"--config={config}"], {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    )
+
+
+def snapshotter(folder: Path) -> str:
+    """``overlayfs``, but ``native`` (whole copies) where the folder is itself on an overlay, as inside a container."""
+    best, kind = "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4]
+        if (folder == Path(point) or Path(point) in folder.parents) and len(point) >= len(best):
+            best, kind = point, rest.split()[0]
+    return "native" if kind == "overlay" else "overlayfs"
+
+
+def _containerd_config(plan: Plan, folder: Path, cni: Path) -> str:
+    return f"""\
+version = 2
+root = "{folder / "root"}"
+state = "{folder / "state"}"
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.devmapper",
+]
+
+[grpc]
+  address = "{plan.containerd_socket}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  # Without CAP_SYS_RESOURCE a process may not lower its OOM score, and runc would fail on every sandbox with
+  # "can't get final child's PID from pipe: EOF".
+  restrict_oom_score_adj = true
+  sandbox_image = "{PAUSE_IMAGE}"
+  # No AppArmor tools are needed for what the tests look at, and not every kernel has it.
+  disable_apparmor = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{cni}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "{snapshotter(plan.state)}"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def _cni_config(plan: Plan) -> dict[str, object]:
+    # Masquerading is off: pods and machine see each other's real addresses, over the routes that network.py lays.
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "ipMasq": False,
+        "hairpinMode": True,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": plan.pods}]], "routes": [{"dst": "0.0.0.0/0"}]},
+    }
+    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
+
+
+def _kubelet_config(plan: Plan) -> dict[str, object]:
+    pki = plan.state / "pki"
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{pki / 'ca.crt'}"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(pki / "kubelet.crt"),
+        "tlsPrivateKeyFile": str(pki / "kubelet.key"),
+        "containerRuntimeEndpoint": f"unix://{plan.containerd_socket}",
+        "podLogsDir": str(plan.logs / "pods"),
+        "clusterDNS": [plan.dns_service],
+        "clusterDomain": CLUSTER_DOMAIN,
+        "resolvConf": str(plan.state / "resolv.conf"),
+        # Works with both cgroup versions and without systemd; limits of single containers are still enforced.
+        "failCgroupV1": False,
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": False,
+        "cgroupRoot": f"/{plan.cgroup}",
+        "enforceNodeAllocatable": [],
+        "failSwapOn": False,
+        # The machine is shared with whatever else runs on it: evict only when it is really full.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": 250,
+        "serializeImagePulls": False,
+        "registryPullQPS": 0,
+        "syncFrequency": "30s",
+        "nodeStatusReportFrequency": "1m",
+    }
+
+
+def _proxy_config(plan: Plan) -> dict[str, object]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(plan.state / "proxy.kubeconfig")},
+        "mode": "iptables",
+        # The default waits up to a second before a new Service works.
+        "iptables": {"minSyncPeriod": "0s"},
+        "clusterCIDR": plan.pods,
+        "hostnameOverride": NODE,
+        "nodePortAddresses": ["primary"],
+        # Zeros: no sysctl is written, as conntrack's belong to the machine.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }
