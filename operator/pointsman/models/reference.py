@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pointsman.api.source import BadSource, OllamaSource, is_digest, parse_ollama
+from pointsman.api.source import OllamaSource, SourceError, is_digest, parse_ollama
 from pointsman.models.errors import PullError, PullReason
 
 __all__ = ["OllamaSource", "read_pin", "read_source"]
@@ -17,7 +17,7 @@ def read_source(source: str, *, insecure: bool = False) -> OllamaSource:
     """
     try:
         parsed = parse_ollama(source)
-    except BadSource as error:
+    except SourceError as error:
         raise PullError(PullReason.BAD_REFERENCE, f"Cannot read the source: {error}.") from None
     return replace(parsed, plain_http=True) if insecure else parsed
 

@@ -1,0 +1,105 @@
+"""`pointsman pull`: a model into a volume. The command line only; the work is `models/main.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from pointsman.cli.pull_display import make_display
+from pointsman.models.main import PullOptions, run_pull
+from pointsman.models.pull import DEFAULT_PARALLEL
+
+_SIZE = re.compile(r"(\d+)(|Ki|Mi|Gi)")
+_UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+_MIN_PART = 64 << 10
+
+
+class _Size(click.ParamType[int]):
+    """Bytes, written as a Kubernetes quantity with a binary suffix."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(str(value))
+        size = int(found[1]) * _UNITS[found[2]] if found else 0
+        if size < _MIN_PART:
+            self.fail(f"{value!r} is not a size of at least 64Ki, such as 64Mi", param, ctx)
+        return size
+
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("pull")
+@click.argument("source")
+@click.option("--store", type=_FILE, required=True, help="Folder of the model store (OLLAMA_MODELS).")
+@click.option("--digest", help="Pin: the manifest must have this digest (sha256:…).")
+@click.option(
+    "--insecure", is_flag=True, envvar="POINTSMAN_PULL_INSECURE", help="Plain HTTP, as ollama+http:// asks for."
+)
+@click.option(
+    "--parallel", type=click.IntRange(1, 64), default=DEFAULT_PARALLEL, show_default=True, help="Parts at once."
+)
+@click.option("--part-size", type=_Size(), default="64Mi", show_default=True, help="Size of a part; a kill costs less.")
+@click.option("--report-port", type=click.IntRange(0, 65535), default=0, help="Serve the report here; 0: do not.")
+@click.option("--report-host", help="Address to serve the report on; all by default.")
+@click.option("--termination-log", type=_FILE, help="File for the outcome; /dev/termination-log where there is one.")
+@click.option("--username", envvar="POINTSMAN_PULL_USERNAME", help="User of the registry.")
+@click.option("--password-file", type=_FILE, help="File with the user's password.")
+@click.option("--token-file", type=_FILE, help="File with a ready bearer token, instead of user and password.")
+def pull(
+    source: str,
+    store: Path,
+    digest: str | None,
+    insecure: bool,
+    parallel: int,
+    part_size: int,
+    report_port: int,
+    report_host: str | None,
+    termination_log: Path | None,
+    username: str | None,
+    password_file: Path | None,
+    token_file: Path | None,
+) -> None:
+    """Pull a model from SOURCE (ollama://[host[:port]/][namespace/]name[:tag]) into a store.
+
+    The report needs a token, from POINTSMAN_REPORT_TOKEN or the file that POINTSMAN_REPORT_TOKEN_FILE names.
+
+    Exit codes: 0 pulled; 20-29 needs a change by somebody; 30-39 may work later; 130, 143 stopped, goes on next time.
+    """
+    options = PullOptions(
+        source=source,
+        store=store,
+        digest=digest,
+        insecure=insecure,
+        parallel=parallel,
+        part_size=part_size,
+        username=username,
+        password_file=password_file,
+        token_file=token_file,
+        report_host=report_host,
+        report_port=report_port,
+        report_token=_report_token(),
+        termination_log=termination_log,
+    )
+    with make_display(source, sys.stdout) as show:
+        outcome = asyncio.run(run_pull(options, show))
+    raise SystemExit(outcome.exit_code)
+
+
+def _report_token() -> str:
+    token = os.environ.get("POINTSMAN_REPORT_TOKEN", "")
+    path = os.environ.get("POINTSMAN_REPORT_TOKEN_FILE", "")
+    if token or not path:
+        return token
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise click.UsageError("cannot read the file that POINTSMAN_REPORT_TOKEN_FILE names") from None

@@ -1,0 +1,160 @@
+"""The program a pull Job runs: one pull, its report, its outcome, its end.
+
+Decided here: what happens around the pull (report server, signals, termination message, exit code). A signal ends it
+within about a second; what was fetched stays for the next run. The final report is held until a subscriber has it, for
+`hold_seconds` at most: whoever comes later reads the termination message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pointsman.domain.report import PullProgress
+from pointsman.models.auth import read_credentials
+from pointsman.models.errors import PullError, PullReason
+from pointsman.models.outcome import PullOutcome, failed, succeeded, write_outcome
+from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, PullRequest, pull
+from pointsman.models.reference import read_pin, read_source
+from pointsman.models.report import ReportServer
+
+HOLD_SECONDS = 10.0
+_INTERRUPTED_HOLD_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """The command line, as it came."""
+
+    source: str
+    store: Path
+    digest: str | None = None
+    insecure: bool = False
+    """Plain HTTP to the registry."""
+    parallel: int = DEFAULT_PARALLEL
+    part_size: int = DEFAULT_PART_SIZE
+    """Bytes."""
+    username: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    report_host: str | None = None
+    """None: all addresses."""
+    report_port: int = 0
+    """0: no report is served."""
+    report_token: str = ""
+    termination_log: Path | None = None
+    """None: `/dev/termination-log` where there is one."""
+    hold_seconds: float = HOLD_SECONDS
+
+
+async def run_pull(options: PullOptions, show: Callable[[PullProgress], None] = lambda _: None) -> PullOutcome:
+    """Pulls, reports, and returns how it ended (`exit_code` is the process's). `show` gets each progress, the final
+    one included. Runs in the main thread: it takes SIGTERM and SIGINT."""
+    last = PullProgress(state="Pulling")
+    async with AsyncExitStack() as stack:
+        server: ReportServer | None = None
+        try:
+            server = await _serve_report(options, stack)
+            outcome, last = await _pull(options, server, show)
+        except PullError as error:  # no report could be served
+            outcome = failed(error, last)
+        last = outcome.progress(last)
+        write_outcome(outcome, options.termination_log)
+        show(last)
+        if server:
+            await server.publish(last, final=True)
+            interrupted = outcome.reason == PullReason.INTERRUPTED
+            with _on_signal(asyncio.current_task()) as caught:
+                try:
+                    await server.settle(_INTERRUPTED_HOLD_SECONDS if interrupted else options.hold_seconds)
+                except asyncio.CancelledError:
+                    if not caught:
+                        raise
+    return outcome
+
+
+async def _serve_report(options: PullOptions, stack: AsyncExitStack) -> ReportServer | None:
+    if not options.report_port:
+        return None
+    if not options.report_token:
+        raise PullError(
+            PullReason.BAD_CONFIGURATION,
+            "A report is served only with a token; set POINTSMAN_REPORT_TOKEN or POINTSMAN_REPORT_TOKEN_FILE.",
+        )
+    server = ReportServer(options.source, options.report_token, host=options.report_host, port=options.report_port)
+    try:
+        return await stack.enter_async_context(server)
+    except OSError:
+        raise PullError(
+            PullReason.BAD_CONFIGURATION, f"Cannot serve the report on port {options.report_port}; is it taken?"
+        ) from None
+
+
+async def _pull(
+    options: PullOptions, server: ReportServer | None, show: Callable[[PullProgress], None]
+) -> tuple[PullOutcome, PullProgress]:
+    last = PullProgress(state="Pulling")
+    news: asyncio.Queue[PullProgress] = asyncio.Queue()
+
+    def tell(progress: PullProgress) -> None:
+        nonlocal last
+        last = progress
+        if progress.state == "Pulled":
+            return  # the outcome says it
+        show(progress)
+        news.put_nowait(progress)
+
+    async def forward() -> None:
+        while server:
+            await server.publish(await news.get())
+
+    forwarding = asyncio.create_task(forward())
+    pulling = asyncio.create_task(_read_and_pull(options, tell))
+    with _on_signal(pulling) as caught:
+        try:
+            return succeeded(await pulling), last
+        except PullError as error:
+            return failed(error, last), last
+        except asyncio.CancelledError:
+            if not caught:
+                raise
+            stopped = PullError(PullReason.INTERRUPTED, "The pull was stopped; the next one goes on where it stopped.")
+            return failed(stopped, last, exit_code=128 + caught[0]), last
+        finally:
+            forwarding.cancel()
+
+
+async def _read_and_pull(options: PullOptions, tell: Callable[[PullProgress], None]) -> Pulled:
+    request = PullRequest(
+        source=read_source(options.source, insecure=options.insecure),
+        store=options.store,
+        digest=read_pin(options.digest),
+        credentials=read_credentials(options.username, options.password_file, options.token_file),
+        parallel=options.parallel,
+        part_size=options.part_size,
+    )
+    return await pull(request, tell)
+
+
+@contextmanager
+def _on_signal(task: asyncio.Task[object] | None) -> Iterator[list[int]]:
+    """Cancels the task on SIGTERM and SIGINT, once, and tells which it was."""
+    caught: list[int] = []
+
+    def stop(number: int) -> None:
+        if not caught and task:
+            caught.append(number)
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield caught
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
