@@ -97,6 +97,13 @@ class Reason(StrEnum):
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     BAD_REFERENCE = "BadReference"
     STORE_UNWRITABLE = "StoreUnwritable"
+    BAD_CONFIGURATION = "BadConfiguration"
+    NOT_A_MODEL = "NotAModel"
+    REGISTRY_ERROR = "RegistryError"
+    UNTRUSTED_CERTIFICATE = "UntrustedCertificate"
+    CORRUPT_BLOB = "CorruptBlob"
+    STORE_FAILED = "StoreFailed"
+    INTERRUPTED = "Interrupted"
     # what the user must mend
     NAME_TAKEN = "NameTaken"
     SECRET_MISSING = "SecretMissing"  # noqa: S105
