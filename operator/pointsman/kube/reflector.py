@@ -132,7 +132,7 @@ class Reflector:
             self._version = ""
             _log.info("listing %s again: the watch is too old", self._selection)
             return
-        if not isinstance(error, Unreachable):
+        if not isinstance(error, Unreachable) or self._failures >= 3:
             self._version = ""
         level = logging.WARNING if self._failures in (0, 6) else logging.DEBUG
         known = isinstance(error, ApiError)

@@ -1,0 +1,212 @@
+"""The gateway's figures: counted in plain numbers on the hot path, rendered for Prometheus when asked.
+
+Decided here: the names, labels and buckets (docs and dashboards use them). Labels are bounded: routes, backends and
+their models come from the resources, codes and verdicts from closed sets; a model that no route has is not a label.
+Names end in their unit; counters count since the process started.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from pointsman import __version__
+from pointsman.domain.health import State
+from pointsman.gateway.events import RequestRecord
+from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.state import GatewayState
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+DURATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+OVERHEAD_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+
+
+class Buckets:
+    """A histogram in plain numbers."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        total, rows = 0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            rows.append((bound, float(total)))
+        family.add_metric(labels, buckets=rows, sum_value=self._sum)
+
+
+class GatewayMeter:
+    """Implements `events.Meter`. One thread, a few dictionary look-ups a request."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.finished = 0
+        self.requests: dict[tuple[str, int], int] = {}
+        self.durations: dict[str, Buckets] = {}
+        self.first_tokens: dict[str, Buckets] = {}
+        self.overhead = Buckets(OVERHEAD_SECONDS)
+        self.attempts: dict[tuple[str, str], int] = {}
+        self.fallbacks: dict[tuple[str, str, str, str], int] = {}
+        self.tokens: dict[tuple[str, str, str], int] = {}
+
+    def request_started(self) -> None:
+        self.started += 1
+
+    def request_finished(self, record: RequestRecord) -> None:
+        self.finished += 1
+        route = record.route
+        key = (route, record.status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        durations = self.durations.get(route)
+        if durations is None:
+            durations = self.durations[route] = Buckets(DURATION_SECONDS)
+        durations.observe(record.ms / 1000)
+        if record.first_token_ms is not None:
+            tokens = self.first_tokens.get(route)
+            if tokens is None:
+                tokens = self.first_tokens[route] = Buckets(DURATION_SECONDS)
+            tokens.observe(record.first_token_ms / 1000)
+        if not record.backend:
+            return
+        self.overhead.observe(record.overhead_us / 1_000_000)
+        if record.prompt_tokens:
+            self._count_tokens(record, "input", record.prompt_tokens)
+        if record.completion_tokens:
+            self._count_tokens(record, "output", record.completion_tokens)
+
+    def attempt_finished(self, route: str, backend: str, model: str, verdict: str, why: str, ms: float) -> None:
+        key = (backend, verdict)
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+
+    def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None:
+        key = (route, from_backend, to_backend, reason)
+        self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
+
+    def _count_tokens(self, record: RequestRecord, direction: str, count: int) -> None:
+        key = (record.backend, record.model if record.route else "", direction)
+        self.tokens[key] = self.tokens.get(key, 0) + count
+
+
+class GatewayCollector(Collector):
+    """Renders the meter, the health book and the source's status at the moment of the scrape."""
+
+    def __init__(self, meter: GatewayMeter, state: GatewayState, source: SourceStatus) -> None:
+        self._meter = meter
+        self._state = state
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._traffic()
+        yield from self._endpoints()
+        yield from self._config()
+
+    def _traffic(self) -> Iterator[Metric]:
+        m = self._meter
+        yield _counter(
+            "pointsman_requests", "Requests answered, by route (empty: no route has the model) and HTTP status.",
+            ("route", "code"), (((route, str(code)), n) for (route, code), n in m.requests.items()),
+        )  # fmt: skip
+        yield _counter(
+            "pointsman_attempts", "Attempts at a backend, by what they meant.", ("backend", "verdict"),
+            m.attempts.items(),
+        )  # fmt: skip
+        yield _counter(
+            "pointsman_fallbacks", "Requests that moved on from one backend to another.",
+            ("route", "from", "to", "reason"), m.fallbacks.items(),
+        )  # fmt: skip
+        yield _counter(
+            "pointsman_tokens", "Tokens as the backends counted them; direction is input or output.",
+            ("backend", "model", "direction"), m.tokens.items(),
+        )  # fmt: skip
+        for name, text, found in (
+            ("pointsman_request_duration_seconds", "From the request's first byte to the answer's last.", m.durations),
+            ("pointsman_first_token_seconds", "From the request's first byte to the first content.", m.first_tokens),
+        ):
+            histogram = HistogramMetricFamily(name, text, labels=("route",))
+            for route, buckets in found.items():
+                buckets.add_to(histogram, (route,))
+            yield histogram
+        overhead = HistogramMetricFamily(
+            "pointsman_overhead_seconds",
+            "The gateway's own time before the first byte, without any waiting.",
+            labels=(),
+        )
+        m.overhead.add_to(overhead, ())
+        yield overhead
+        open_now = GaugeMetricFamily("pointsman_requests_in_flight", "Requests being answered.")
+        open_now.add_metric((), m.started - m.finished)
+        yield open_now
+
+    def _endpoints(self) -> Iterator[Metric]:
+        in_flight = GaugeMetricFamily("pointsman_in_flight", "Attempts in flight at a backend.", labels=("backend",))
+        health = GaugeMetricFamily(
+            "pointsman_endpoint_health", "1 for the state that the endpoint is in, else 0.",
+            labels=("backend", "endpoint", "state"),
+        )  # fmt: skip
+        now = self._state.clock()
+        for backend in self._state.table.backends.values():
+            total = 0
+            for endpoint in backend.endpoints:
+                seen = self._state.health.snapshot(endpoint.key, now)
+                if seen is None:
+                    continue
+                total += seen.in_flight
+                for state in State:
+                    health.add_metric((backend.name, endpoint.address, state.value), float(seen.state is state))
+            in_flight.add_metric((backend.name,), total)
+        yield in_flight
+        yield health
+
+    def _config(self) -> Iterator[Metric]:
+        source, table = self._source, self._state.table
+        for name, text, value in (
+            ("pointsman_config_last_reload_successful", "1 when the last reading of the configuration succeeded.",
+             float(source.successful)),
+            ("pointsman_config_last_reload_success_timestamp_seconds", "When the table in service was read.",
+             source.loaded_at),
+            ("pointsman_config_backends", "Backends of the table in service.", float(len(table.backends))),
+            ("pointsman_config_routes", "Routes of the table in service.", float(len(table.routes))),
+        ):  # fmt: skip
+            gauge = GaugeMetricFamily(name, text)
+            gauge.add_metric((), value)
+            yield gauge
+        build = GaugeMetricFamily("pointsman_build_info", "Always 1.", labels=("version",))
+        build.add_metric((__version__,), 1)
+        yield build
+
+
+def registry_of(meter: GatewayMeter, state: GatewayState, source: SourceStatus) -> CollectorRegistry:
+    """All figures of one gateway, those of its process included."""
+    registry = CollectorRegistry()
+    registry.register(GatewayCollector(meter, state, source))
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        registry.register(collector)
+    return registry
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """The text that Prometheus reads, of type `CONTENT_TYPE`."""
+    return generate_latest(registry)
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, n in rows:
+        family.add_metric(values, n)
+    return family
