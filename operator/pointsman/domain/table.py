@@ -241,9 +241,9 @@ def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mappin
         tls = url.scheme == "https"
         port = url.port or (443 if tls else 80)
         host_header = url.netloc
-        endpoints: tuple[Endpoint, ...] = (
-            Endpoint(spec.external.url, name, url.hostname or "", port, tls, url.path.rstrip("/")),
-        )
+        # Two backends may name one URL, with different keys and models: each has its own endpoint, with its own health.
+        endpoint = Endpoint(f"{name} {spec.external.url}", name, url.hostname or "", port, tls, url.path.rstrip("/"))
+        endpoints: tuple[Endpoint, ...] = (endpoint,)
         models = {m.name: m.name for m in spec.models}
         ref = spec.external.secret_ref
         if ref is not None and missing_secret(backend, secrets) is None:
