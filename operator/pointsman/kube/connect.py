@@ -7,8 +7,6 @@ written (`client.py`), what is watched (`watch.py`, `reflector.py`).
 Objects are plain dicts, exactly as the API server shows them.
 """
 
-# ruff: noqa: N818  (the words of the API, without "Error" behind each)
-
 from __future__ import annotations
 
 import asyncio
