@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import debian, processes, programs, providers
+from tests.cluster import debian, images, processes, programs, providers
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Profile
 
@@ -111,9 +111,7 @@ def _status(options: argparse.Namespace) -> None:
             continue
         silent = processes.silent_daemons(running)
         state = f"daemons ended: {', '.join(silent)}" if silent else "up"
-        print(
-            f"{name}: {state}, {running.profile}, {running.api}, KUBECONFIG={running.kubeconfig}, logs in {running.logs}"
-        )
+        print(f"{name}: {state}, {running.profile}, {running.api}, {running.kubeconfig}, logs in {running.logs}")
 
 
 def _env(options: argparse.Namespace) -> None:
@@ -126,15 +124,11 @@ def _kubeconfig(options: argparse.Namespace) -> None:
 
 
 def _build_image(options: argparse.Namespace) -> None:
-    from tests.cluster import images  # only these commands need what builds images
-
     for tag in options.tags or images.TAGS:
-        print(images.archive_of(tag))
+        print(images.layout_of(tag))
 
 
 def _load_image(options: argparse.Namespace) -> None:
-    from tests.cluster import images
-
     running = _running(options)
     for image in options.images or images.TAGS:
         started = time.monotonic()

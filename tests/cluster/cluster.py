@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.cluster import archives, programs
+from tests.cluster import archives, images, kind_images, programs
 from tests.cluster.plan import HOST_NAME, NODE, Profile
 
 Provider = Literal["given", "kind", "processes"]
@@ -53,20 +53,20 @@ class Cluster:
         return self._tool("helm", arguments, stdin, check, timeout)
 
     def load_image(self, image: str | Path) -> None:
-        """Make an image known to the nodes: an archive's path, or the tag of one that ``images.py`` builds.
+        """Make an image known to the nodes: the tag of one that ``images.py`` builds, or the path of an archive.
 
-        Use it with ``imagePullPolicy: IfNotPresent``: no registry takes part.
+        Use it with ``imagePullPolicy: IfNotPresent``: no registry takes part. Raises RuntimeError, ValueError.
         """
-        if isinstance(image, str):
-            from tests.cluster import images  # it builds by cluster tools, and they import this
-
-            image = images.archive_of(image)
-        if self.containerd_socket:
-            archives.import_archive(self.containerd_socket, image)
-        elif self.provider == "kind":
-            _run(["kind", "load", "image-archive", str(image), "--name", self.name], os.environ, None, 300)
-        else:
+        if self.provider == "given":
             raise RuntimeError("a given cluster loads no images: push them to a registry that it can pull from")
+        if self.provider == "kind":
+            kind_images.load(self.name, image)
+        elif self.containerd_socket is None:
+            raise RuntimeError(f"cluster {self.name} has no node that could run an image; use profile full")
+        elif isinstance(image, str):
+            archives.import_layout(self.containerd_socket, images.layout_of(image))
+        else:
+            archives.import_archive(self.containerd_socket, image)
 
     def set_extended_resource(self, resource: str, count: int, node: str | None = None) -> None:
         """Let a node offer ``count`` of an extended resource such as ``nvidia.com/gpu``; 0 takes them away."""

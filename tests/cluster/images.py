@@ -1,0 +1,73 @@
+"""The images that tests use, each an OCI layout in the cache: which there are and when one is built anew.
+
+How an image is built without a daemon is in ``buildah.py``, how it gets into a cluster in ``archives.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.cluster import base, buildah, cache, debian, programs
+from tests.cluster.cache import REPOSITORY
+
+POINTSMAN = "localhost/pointsman:test"
+OLLAMA = f"localhost/ollama:{programs.recipes()['ollama'].version.lstrip('v')}"
+
+DOCKERFILE = REPOSITORY / "images" / "Dockerfile"
+_OLLAMA_DOCKERFILE = Path(programs.__file__).parent / "ollama" / "Dockerfile"
+
+
+def layout_of(tag: str) -> Path:
+    """The OCI layout of this image, built if its sources changed. Raises ValueError for an unknown tag."""
+    if tag not in _BUILDERS:
+        raise ValueError(f"{tag} is none of the test images: {', '.join(TAGS)}")
+    return _BUILDERS[tag]()
+
+
+def pointsman() -> Path:
+    """The image of this checkout."""
+    sources = [REPOSITORY / name for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "operator")]
+    key = cache.digest(base.key(), cache.digest_of_tree(DOCKERFILE, *sources))
+    return _cached(POINTSMAN, key, lambda target: _bud(target, POINTSMAN, DOCKERFILE, REPOSITORY))
+
+
+def ollama() -> Path:
+    """The built Ollama on the same base."""
+    program = programs.ensure(["ollama"])["ollama"]
+    key = cache.digest(base.key(), cache.digest_of_tree(_OLLAMA_DOCKERFILE), program.parent.name)
+    return _cached(OLLAMA, key, lambda target: _bud(target, OLLAMA, _OLLAMA_DOCKERFILE, program.parent))
+
+
+_BUILDERS: Mapping[str, Callable[[], Path]] = {POINTSMAN: pointsman, OLLAMA: ollama}
+TAGS = tuple(_BUILDERS)
+
+
+def _bud(target: Path, tag: str, dockerfile: Path, context: Path) -> None:
+    debian.ensure(debian.IMAGES)
+    buildah.build(tag, dockerfile, context, {"BASE": base.ensure()})
+    buildah.export(tag, target)
+
+
+def _cached(tag: str, key: str, build: Callable[[Path], None]) -> Path:
+    """The layout of this tag and key; older ones of the tag are removed when a new one is there."""
+    family = cache.root() / "images" / tag.rpartition("/")[2].replace(":", "-")
+    target = family / key
+    if (target / "index.json").exists():
+        return target
+    if os.geteuid():
+        raise RuntimeError("images are built as root where there is no Docker")
+    with cache.locked("images"):
+        if not (target / "index.json").exists():
+            started = time.monotonic()
+            with cache.made_whole(target) as fresh:
+                build(fresh)
+            print(f"{tag} built in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+            for other in family.iterdir():
+                if other != target:
+                    shutil.rmtree(other)
+    return target
