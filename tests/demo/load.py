@@ -40,8 +40,15 @@ def client(base_url: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key="unused", max_retries=0, timeout=60)
 
 
-async def ask(api: openai.AsyncOpenAI, model: str, *, stream: bool, max_tokens: int = 16) -> Seen:
-    """One request, to its end or its error."""
+async def ask(
+    api: openai.AsyncOpenAI,
+    model: str,
+    *,
+    stream: bool,
+    max_tokens: int = 16,
+    begun: asyncio.Event | None = None,
+) -> Seen:
+    """One request, to its end or its error. `begun` is set by a stream's first content."""
     seen = Seen(stream=stream, started=time.monotonic())
     messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Hello?"}]
     try:
@@ -55,6 +62,8 @@ async def ask(api: openai.AsyncOpenAI, model: str, *, stream: bool, max_tokens: 
                 if piece:
                     seen.first_content = seen.first_content or time.monotonic()
                     seen.text += piece
+                    if begun is not None:
+                        begun.set()
         else:
             plain = await api.chat.completions.with_raw_response.create(
                 model=model, messages=messages, max_tokens=max_tokens

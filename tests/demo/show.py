@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.cluster import images, programs
 from tests.demo import load, stage
 from tests.demo.narrator import Narrator
-from tests.demo.stage import NAMESPACE, Stage
+from tests.demo.stage import Stage
 
 REGISTRY_RATE = 12_000_000
 """Bytes a second for each connection: slow enough to see the pull's progress."""
@@ -37,6 +37,7 @@ def run(name: str) -> None:
         stage.install(cluster)
         tell.say(cluster.kubectl("-n", stage.SYSTEM, "get", "pods"))
     here = Stage(cluster, stage.registry_host(cluster))
+    here.make_namespace()
     with tell.step("kubectl apply: two LLMBackends; each pulls the model into its own volume"):
         tell.say((stage.MANIFESTS / "backends.yaml").read_text().replace("${REGISTRY}", here.registry_host))
         here.apply("backends.yaml")
@@ -69,7 +70,7 @@ async def _break_it(here: Stage, tell: Narrator, url: str) -> None:
         under_way, results = await kill_under_load(here, url)
         tell.say(summary(under_way, results))
     with tell.step("What the resources say about it"):
-        tell.say(here.cluster.kubectl("-n", NAMESPACE, "get", "pmb,pmr"))
+        tell.say(here.kubectl("get", "pmb,pmr"))
         tell.say(here.pointsman("status", check=False))
         tell.say(here.pointsman("explain", "chat"))
 
@@ -83,10 +84,12 @@ async def kill_under_load(here: Stage, url: str) -> tuple[load.Seen, list[load.S
     traffic.start()
     await traffic.until(20)
     async with load.client(url) as api:
-        long_stream = asyncio.create_task(load.ask(api, "ticker", stream=True, max_tokens=400))
-        await traffic.until(10)
+        begun = asyncio.Event()
+        long_stream = asyncio.create_task(load.ask(api, "ticker", stream=True, max_tokens=400, begun=begun))
+        async with asyncio.timeout(30):
+            await begun.wait()
         await asyncio.to_thread(
-            here.cluster.kubectl, "-n", NAMESPACE, "delete", "pod", "-l", "pointsman.dev/backend=first,"
+            here.kubectl, "delete", "pod", "-l", "pointsman.dev/backend=first,"
             "app.kubernetes.io/component=engine", "--force", "--grace-period=0",
         )  # fmt: skip
         await traffic.until(40)
@@ -117,7 +120,10 @@ class watching:  # noqa: N801  used as a with statement's verb
         kubectl = programs.ensure(["kubectl"])["kubectl"]
         environment = {**os.environ, **self._here.cluster.environment()}
         self._watch = subprocess.Popen(
-            [kubectl, "-n", NAMESPACE, "get", "pmb", "-w"], env=environment, stdout=subprocess.PIPE, text=True
+            [kubectl, "-n", self._here.namespace, "get", "pmb", "-w"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -140,10 +146,10 @@ def _look_around(tell: Narrator, here: Stage) -> None:
         f"""
 Look around:
   eval "$(uv run python -m tests.cluster env)"      # KUBECONFIG={kubeconfig}, kubectl and helm on the PATH
-  kubectl -n {NAMESPACE} get pmb,pmr,pods
-  uv run pointsman status -n {NAMESPACE}
-  uv run pointsman test chat -n {NAMESPACE}
-  uv run pointsman explain chat -n {NAMESPACE}
+  kubectl -n {here.namespace} get pmb,pmr,pods
+  uv run pointsman status -n {here.namespace}
+  uv run pointsman test chat -n {here.namespace}
+  uv run pointsman explain chat -n {here.namespace}
 Take it away again:
   make demo-down"""
     )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from tests.cluster import cache, programs, providers
@@ -35,24 +36,35 @@ PARAMETERS = {"num_ctx": 512, "num_thread": 1}
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything is up; `registry_host` is how pods name the registry."""
+    """Everything is up; `registry_host` is how pods name the registry, `namespace` where resources go."""
 
     cluster: Cluster
     registry_host: str
+    namespace: str = NAMESPACE
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> str:
+        """kubectl in the stage's namespace."""
+        return self.cluster.kubectl("-n", self.namespace, *arguments, stdin=stdin, check=check, timeout=timeout)
+
+    def make_namespace(self) -> None:
+        """With the strictest Pod Security profile: what we run passes it, or nothing works."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
+        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
     def apply(self, manifest: str) -> None:
-        """Applies one of `manifests/` in the demo's namespace, the registry's address filled in."""
+        """Applies one of `manifests/`, the registry's address filled in."""
         text = (MANIFESTS / manifest).read_text().replace("${REGISTRY}", self.registry_host)
-        self.cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=text)
+        self.kubectl("apply", "-f", "-", stdin=text)
 
-    def get(self, kind: str, name: str) -> dict[str, object]:
-        out: dict[str, object] = json.loads(self.cluster.kubectl("-n", NAMESPACE, "get", kind, name, "-o", "json"))
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        out: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
         return out
 
     def wait_ready(self, resource: str, seconds: float = 120) -> None:
         self.cluster.kubectl(
             "-n",
-            NAMESPACE,
+            self.namespace,
             "wait",
             "--for=condition=Ready",
             resource,
@@ -63,7 +75,7 @@ class Stage:
     def pointsman(self, *arguments: str, check: bool = True) -> str:
         """Runs our own CLI as a user does, on this cluster and namespace."""
         done = subprocess.run(
-            [sys.executable, "-m", "pointsman", *arguments, "-n", NAMESPACE],
+            [sys.executable, "-m", "pointsman", *arguments, "-n", self.namespace],
             env={**os.environ, **self.cluster.environment()},
             capture_output=True,
             text=True,
@@ -78,14 +90,12 @@ class Stage:
     def gateway(self) -> Iterator[str]:
         """The base URL of the namespace's gateway Service as this machine reaches it."""
         if self.cluster.provider == "processes":
-            address = self.cluster.kubectl(
-                "-n", NAMESPACE, "get", "service", "pointsman-gateway", "-o", "jsonpath={.spec.clusterIP}"
-            )
+            address = self.kubectl("get", "service", "pointsman-gateway", "-o", "jsonpath={.spec.clusterIP}")
             yield f"http://{address}:8080"
             return
         kubectl = programs.ensure(["kubectl"])["kubectl"]
         forward = subprocess.Popen(
-            [kubectl, "-n", NAMESPACE, "port-forward", "service/pointsman-gateway", ":8080"],
+            [kubectl, "-n", self.namespace, "port-forward", "service/pointsman-gateway", ":8080"],
             env={**os.environ, **self.cluster.environment()},
             stdout=subprocess.PIPE,
             text=True,
@@ -161,13 +171,10 @@ def install(cluster: Cluster) -> None:
         "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "100s",
         "--set", f"image.repository={repository},image.tag={tag},engines.ollama.image={OLLAMA_IMAGE}",
     )  # fmt: skip
-    cluster.kubectl("create", "namespace", NAMESPACE, check=False)
-    # The strictest Pod Security profile: what we run passes it, or the demo fails.
-    cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
 
 
-def registry_host(cluster: Cluster) -> str:
-    return f"{cluster.environment()['HOST_NAME']}:{REGISTRY_PORT}"
+def registry_host(cluster: Cluster, port: int = REGISTRY_PORT) -> str:
+    return f"{cluster.environment()['HOST_NAME']}:{port}"
 
 
 def note_registry(pid: int) -> None:
