@@ -336,6 +336,9 @@ class ModelStatus(StatusModel):
     progress: str = ""
     """For people and printer columns: `43 % of 4.7 GB, 52 MB/s, 51 s left`."""
     message: str = ""
+    pull: str = ""
+    """The pull that this state speaks of: the name of its Job, made from source, pin and volume. A model is not pulled
+    again while its state says Pulled for the same pull, even when the Job is gone."""
 
 
 class HealthStatus(StatusModel):
@@ -357,6 +360,10 @@ class LLMBackendStatus(StatusModel):
     selector: str = ""
     image: str = ""
     """The engine image that this backend runs; chosen once, kept over upgrades of Pointsman."""
+    image_source: Literal["", "Spec", "Default"] = ""
+    """Where it came from: `Default` images are kept, whatever the default is by now."""
+    last_handled_reconcile_at: str = ""
+    """The value of the reconcile-now annotation that was acted on."""
     models: Annotated[tuple[ModelStatus, ...], ListMap("name", max_items=32)] = ()
     models_summary: str = ""
     """For printer columns: `2/3`, or the progress of the pull under way."""

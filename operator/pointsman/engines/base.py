@@ -1,0 +1,165 @@
+"""How an engine becomes a pod: what every engine shares, behind one signature. Pure.
+
+Decided here: security, scheduling, volumes, draining and rollout of engine pods; which names of environment variables
+are ours. Not here: what one engine needs (`ollama.py`, `external.py`), which objects a backend becomes
+(`controllers/`).
+
+Invariants: a pod runs as an ordinary user without capabilities, with a read-only root file system and no token; nothing
+in a spec can change that. A rollout never needs a GPU or a volume that the old pod still holds. Liveness never depends
+on load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pointsman.api import meta
+from pointsman.api.backend import LLMBackendSpec
+
+Manifest = dict[str, Any]
+
+USER = 65532
+"""User and group of every pod of ours. Volumes get the group, so that server and pull can both write."""
+STORE_PATH = "/models"
+TERMINATION_MARGIN = 15
+"""Seconds a pod has to end after its drain."""
+PROGRESS_MARGIN = 600
+"""Seconds for scheduling and image pull, on top of the startup timeout, before a rollout counts as stuck."""
+HOSTNAME = "kubernetes.io/hostname"
+
+POD_SECURITY: Manifest = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Manifest = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The volume that the pods of a backend mount."""
+
+    claim: str
+    """Name of the PersistentVolumeClaim."""
+    one_node: bool
+    """True when all pods with this claim must be on one node (ReadWriteOnce)."""
+
+    @property
+    def label(self) -> str:
+        """Value of the volume label: the claim's name, shortened with a digest where a label has no room for it."""
+        if len(self.claim) <= 63:
+            return self.claim
+        return f"{self.claim[:52].rstrip('-.')}-{hashlib.sha256(self.claim.encode()).hexdigest()[:10]}"
+
+
+class Driver(Protocol):
+    """One engine. The only questions that differ from engine to engine."""
+
+    runs_pods: bool
+    port: int
+    """Where the engine listens in its pod; 0 for an engine that runs elsewhere."""
+
+    def problem(self, spec: LLMBackendSpec) -> str | None:
+        """What is wrong with a spec that its schema cannot see, in one sentence; None when nothing is."""
+        ...
+
+    def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
+        """The engine's container; its mounts name the volumes `store` and those of `scratch`."""
+        ...
+
+    def scratch(self) -> tuple[str, ...]:
+        """Names of the empty directories the container needs."""
+        ...
+
+
+def pod_template(
+    driver: Driver, spec: LLMBackendSpec, labels: dict[str, str], image: str, store: Store, pull_policy: str
+) -> Manifest:
+    """The pod template of a backend's Deployment."""
+    container = {**driver.container(spec, image), "imagePullPolicy": pull_policy}
+    if spec.drain_seconds_or_default:
+        # A pod that leaves is out of the EndpointSlice at once; its engine must live until its streams are done.
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": spec.drain_seconds_or_default}}}
+    pod: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "terminationGracePeriodSeconds": spec.drain_seconds_or_default + TERMINATION_MARGIN,
+        "containers": [container],
+        "volumes": [
+            {"name": "store", "persistentVolumeClaim": {"claimName": store.claim}},
+            *({"name": name, "emptyDir": {}} for name in driver.scratch()),
+        ],
+        **placement(spec, store),
+    }
+    if spec.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": s.name} for s in spec.image_pull_secrets]
+    return {"metadata": {"labels": {**labels, meta.VOLUME_LABEL: store.label}}, "spec": pod}
+
+
+def placement(spec: LLMBackendSpec, store: Store) -> Manifest:
+    """On which nodes a pod may run that uses this store: the pull Job's pods go by it too."""
+    out: Manifest = {}
+    if spec.node_selector:
+        out["nodeSelector"] = dict(spec.node_selector)
+    tolerations = [t.to_api() for t in spec.tolerations or ()]
+    if spec.gpu is not None:
+        # Nodes with GPUs are commonly tainted with the resource's own name.
+        tolerations.append({"key": spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"})
+    if tolerations:
+        out["tolerations"] = tolerations
+    if spec.runtime_class_name:
+        out["runtimeClassName"] = spec.runtime_class_name
+    if store.one_node:
+        # The scheduler lets the first pod of such a group go anywhere: it matches its own term.
+        out["affinity"] = {
+            "podAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "labelSelector": {"matchLabels": {meta.VOLUME_LABEL: store.label}},
+                        "topologyKey": HOSTNAME,
+                    }
+                ]
+            }
+        }
+    return out
+
+
+def rollout(spec: LLMBackendSpec, store: Store) -> Manifest:
+    """The parts of a Deployment's spec that say how pods are replaced."""
+    surge = spec.gpu is None and not store.one_node
+    return {
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0} if surge else {"maxSurge": 0, "maxUnavailable": 1},
+        },
+        "progressDeadlineSeconds": int(spec.startup_seconds) + PROGRESS_MARGIN,
+        "revisionHistoryLimit": 3,
+    }
+
+
+def resources(spec: LLMBackendSpec) -> Manifest:
+    """Requests and limits of the engine's container, with its GPUs."""
+    given = spec.resources
+    requests = dict(given.requests) if given else {}
+    limits = dict(given.limits) if given else {}
+    if spec.gpu is not None:
+        requests[spec.gpu.resource_name] = limits[spec.gpu.resource_name] = str(spec.gpu.count)
+    return {k: v for k, v in (("requests", requests), ("limits", limits)) if v}
+
+
+def environment(ours: dict[str, str], spec: LLMBackendSpec) -> list[Manifest]:
+    """Our variables, then the user's. `Driver.problem` has made sure that they do not overlap."""
+    return [
+        *({"name": k, "value": v} for k, v in ours.items()),
+        *({"name": e.name, "value": e.value} for e in spec.env or ()),
+    ]

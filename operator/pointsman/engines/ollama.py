@@ -1,0 +1,102 @@
+"""Engine Ollama: spec → container. Pure.
+
+Facts (measured on 0.17.4): HOME must be writable, the server makes a key pair there at its start; a server that prunes
+at its start destroys a pull under way, hence OLLAMA_NOPRUNE; a running server sees at once a model that another program
+wrote; version and tags answer while a model loads.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pointsman.api.backend import LLMBackendSpec
+from pointsman.engines.base import CONTAINER_SECURITY, STORE_PATH, Manifest, environment, resources
+
+PORT = 11434
+HOME = "/home/pointsman"
+STARTUP_PERIOD = 2
+"""Seconds between two checks of a starting server."""
+
+RESERVED = ("OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_NOPRUNE", "HOME")
+"""Without these as they are the backend does not work: `env` must not set them."""
+FIELDS = {
+    "OLLAMA_NUM_PARALLEL": "parallel",
+    "OLLAMA_MAX_LOADED_MODELS": "maxLoadedModels",
+    "OLLAMA_MAX_QUEUE": "maxQueue",
+    "OLLAMA_KEEP_ALIVE": "keepAlive",
+    "OLLAMA_ORIGINS": "origins",
+}
+"""These have fields: `env` may set one whose field is not set."""
+
+
+class Ollama:
+    """`Driver` of Ollama."""
+
+    runs_pods = True
+    port = PORT
+
+    def problem(self, spec: LLMBackendSpec) -> str | None:
+        options = _options(spec)
+        for variable in spec.env or ():
+            if variable.name in RESERVED:
+                return f"spec.env: {variable.name} is set by Pointsman: remove it"
+            if variable.name in options:
+                return f"spec.env: {variable.name} is already set by spec.ollama.{FIELDS[variable.name]}: keep one"
+        return None
+
+    def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
+        env = {
+            "OLLAMA_HOST": f"0.0.0.0:{PORT}",
+            "OLLAMA_MODELS": STORE_PATH,
+            "OLLAMA_NOPRUNE": "1",
+            "HOME": HOME,
+            **_options(spec),
+        }
+        version = {"httpGet": {"path": "/api/version", "port": "http"}}
+        out: Manifest = {
+            "name": "engine",
+            "image": image,
+            "env": environment(env, spec),
+            "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+            "startupProbe": {
+                **version,
+                "periodSeconds": STARTUP_PERIOD,
+                "timeoutSeconds": 2,
+                "failureThreshold": max(1, math.ceil(spec.startup_seconds / STARTUP_PERIOD)),
+            },
+            "readinessProbe": {**version, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
+            # Only a process that no longer accepts connections is killed: a busy one answers late, and must live.
+            "livenessProbe": {
+                "tcpSocket": {"port": "http"}, "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6,
+            },
+            "securityContext": CONTAINER_SECURITY,
+            "volumeMounts": [
+                {"name": "store", "mountPath": STORE_PATH},
+                {"name": "home", "mountPath": HOME},
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
+            ],
+        }  # fmt: skip
+        if wanted := resources(spec):
+            out["resources"] = wanted
+        return out
+
+    def scratch(self) -> tuple[str, ...]:
+        return ("home", "tmp")
+
+
+def _options(spec: LLMBackendSpec) -> dict[str, str]:
+    o = spec.ollama
+    if o is None:
+        return {}
+    out: dict[str, str] = {}
+    if o.parallel is not None:
+        out["OLLAMA_NUM_PARALLEL"] = str(o.parallel)
+    if o.max_loaded_models is not None:
+        out["OLLAMA_MAX_LOADED_MODELS"] = str(o.max_loaded_models)
+    if o.max_queue is not None:
+        out["OLLAMA_MAX_QUEUE"] = str(o.max_queue)
+    if o.keep_alive is not None:
+        out["OLLAMA_KEEP_ALIVE"] = o.keep_alive  # the units are those of Go's durations
+    if o.origins:
+        out["OLLAMA_ORIGINS"] = ",".join(o.origins)
+    return out
