@@ -9,22 +9,26 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.fixtures import full_cluster
 from tests.demo import stage
 from tests.demo.stage import Stage
+from tests.support.registry import TinyRegistry
 
 __all__ = ["full_cluster"]
 
-PORT = 5051
-RATE = 30_000_000
-"""Bytes a second for each connection: slow enough to be seen half-way."""
+RATE = 20_000_000
+"""Bytes a second: slow enough for a pull to be seen and killed half-way."""
 
 
 @pytest.fixture(scope="session")
-def here(full_cluster: Cluster) -> Iterator[Stage]:
-    """The chart is installed, a registry serves the tiny models, nothing is applied yet."""
+def registry() -> Iterator[TinyRegistry]:
+    """Serves the two tiny models to the cluster's pods."""
+    root = stage.folder()
+    stage.publish_models(root)
+    with TinyRegistry(root / "tree", bind="0.0.0.0", rate=RATE) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def here(full_cluster: Cluster, registry: TinyRegistry) -> Stage:
+    """The chart is installed; nothing is applied yet."""
     stage.load_images(full_cluster)
-    stage.publish_models(stage.folder())
-    pid = stage.start_registry(stage.folder(), PORT, RATE)
-    try:
-        stage.install(full_cluster)
-        yield Stage(full_cluster, stage.registry_host(full_cluster, PORT))
-    finally:
-        stage.stop_registry(pid)
+    stage.install(full_cluster)
+    return Stage(full_cluster, stage.registry_host(full_cluster, registry.port))
