@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
@@ -37,7 +37,7 @@ class Reports:
         self._closed = False
         self._readers: set[asyncio.Event] = set()
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes]:
         """Encoded reports, the first at once, until `close`. Close the iterator when the reader is gone."""
         changed = asyncio.Event()
         self._readers.add(changed)

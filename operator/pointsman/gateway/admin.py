@@ -1,0 +1,228 @@
+"""The admin port: alive, ready, figures, what the gateway knows, and its reports.
+
+    GET  /healthz      200 while the process works
+    GET  /readyz       200 while requests should be sent here; 503 without a table and while draining
+    GET  /metrics      Prometheus text
+    GET  /v1/config    where the table comes from and what is wrong with the last reading
+    GET  /v1/backends  backends with their endpoints, routes with their targets
+    POST /v1/explain   for a chat request: who would be asked, in which order, and why not the others
+    GET  /v1/report    the report, as server-sent events
+
+The report wants its bearer token when there is one. The others are open to whoever may reach the port (in a cluster:
+what the NetworkPolicy lets in, and the API server's proxy, by which the command line asks). No answer holds a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from pointsman.domain.candidates import Barred, Excluded, Ordering, Place
+from pointsman.domain.report import REPORT_PATH
+from pointsman.domain.table import BrokenTarget, Route
+from pointsman.gateway import metrics
+from pointsman.gateway.reporting import Reports
+from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.state import GatewayState
+
+_log = logging.getLogger(__name__)
+
+BODY_LIMIT = 32 << 20
+"""Bytes of a request that is to be explained; the data path's replay limit."""
+FALLBACK_HEADER = "x-pointsman-fallback"
+
+_PLACES = {
+    Place.PRIORITY: "usable, by priority and place in the route",
+    Place.RAMPING: "back from an outage: it gets few requests at first",
+    Place.LEAST_BAD: "nothing is usable: the least bad is tried, as fallback.whenAllUnhealthy says",
+}
+
+
+class Admin:
+    """Serves the admin port of one gateway."""
+
+    def __init__(
+        self,
+        state: GatewayState,
+        source: SourceStatus,
+        registry: CollectorRegistry,
+        reports: Reports,
+        *,
+        token: str | None = None,
+    ) -> None:
+        self._state = state
+        self._source = source
+        self._registry = registry
+        self._reports = reports
+        self._token = token
+        self._runner: web.AppRunner | None = None
+        self.draining = False
+        """Set it to be unready."""
+        self.port = 0
+        """The port that is listened on."""
+
+    async def start(self, host: str, port: int) -> None:
+        """Listens. Raises `OSError` when the address cannot be had."""
+        app = web.Application(client_max_size=BODY_LIMIT)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/v1/config", self._config)
+        app.router.add_get("/v1/backends", self._backends)
+        app.router.add_post("/v1/explain", self._explain)
+        app.router.add_get(REPORT_PATH, self._report)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        self._reports.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        if self.draining:
+            return web.Response(status=503, text="draining\n")
+        if not self._source.loaded:
+            return web.Response(status=503, text=f"no table from {self._source.kind} {self._source.place} yet\n")
+        return web.Response(text="ok\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body = metrics.render(self._registry)
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def _config(self, request: web.Request) -> web.Response:
+        s, table = self._source, self._state.table
+        return _json(
+            {
+                "source": s.kind,
+                "place": s.place,
+                "loaded": s.loaded,
+                "lastReloadSuccessful": s.successful,
+                "loadedAt": s.loaded_at,
+                "failedAt": s.failed_at or None,
+                "reloads": s.reloads,
+                "problems": s.problems,
+                "backends": len(table.backends),
+                "routes": len(table.routes),
+                "clashes": [{"route": c.route, "model": c.model, "winner": c.winner} for c in table.clashes],
+            }
+        )
+
+    async def _backends(self, request: web.Request) -> web.Response:
+        report = self._state.report_snapshot()
+        table = self._state.table
+        backends = []
+        for health in report.backends:
+            backend = table.backends[health.name]
+            backends.append(
+                {
+                    **_without_zeros(health),
+                    "engine": backend.engine.value,
+                    "models": sorted(backend.models),
+                    "secret": backend.credential.secret if backend.credential else None,
+                }
+            )
+        routes = []
+        for route in report.routes:
+            routes.append({**_without_zeros(route), "models": table.routes[route.name].models})
+        return _json({"gateway": report.gateway, "at": report.at, "backends": backends, "routes": routes})
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        try:
+            body = msgspec.json.decode(await request.read())
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _problem(400, 'send a chat request as JSON, such as {"model": "chat"}')
+        model = body.get("model") if isinstance(body, dict) else None
+        if not isinstance(model, str) or not model:
+            return _problem(400, 'the request names no model: send at least {"model": "chat"}')
+        fallback = request.headers.get(FALLBACK_HEADER, "").strip().lower() != "none"
+        route = self._state.table.names.get(model)
+        ordering = self._state.explain(model, fallback=fallback)
+        if route is None or ordering is None:
+            names = ", ".join(sorted(self._state.table.names)[:50]) or "none"
+            return _problem(404, f"no route answers for the model {model}; the names are: {names}")
+        return _json(explained(model, route, ordering, self._state.clock()))
+
+    async def _report(self, request: web.Request) -> web.StreamResponse:
+        if not _allowed(request, self._token):
+            answer = _problem(401, "send the report token: Authorization: Bearer TOKEN")
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+        await response.prepare(request)
+        async with aclosing(self._reports.stream()) as stream:
+            async for report in stream:
+                try:
+                    await asyncio.wait_for(response.write(b"data: " + report + b"\n\n"), 10.0)
+                except (ConnectionError, TimeoutError):
+                    break  # gone, or too slow to matter: it will subscribe again
+        return response
+
+
+def explained(model: str, route: Route, ordering: Ordering, now: float) -> dict[str, Any]:
+    """An order of candidates for people and tools. `now` by the clock of the health book."""
+    return {
+        "model": model,
+        "route": route.name,
+        "fallback": route.fallback and not any(e.reason is Barred.FALLBACK_OFF for e in ordering.excluded),
+        "maxAttempts": route.max_attempts,
+        "candidates": [
+            {
+                "backend": c.target.backend.name,
+                "model": c.target.model,
+                "upstreamModel": c.target.upstream_model,
+                "priority": c.target.priority,
+                "place": c.place.value,
+                "reason": _PLACES[c.place],
+                "endpoints": [e.address for e in c.endpoints],
+            }
+            for c in ordering.candidates
+        ],
+        "excluded": [_excluded(e, now) for e in ordering.excluded],
+    }
+
+
+def _excluded(e: Excluded, now: float) -> dict[str, Any]:
+    return {
+        "backend": e.target.backend if isinstance(e.target, BrokenTarget) else e.target.backend.name,
+        "model": e.target.model,
+        "priority": e.target.priority,
+        "reason": e.reason.value,
+        "message": e.message,
+        "secondsLeft": round(max(0.0, e.until - now), 1) if e.until is not None else None,
+    }
+
+
+def _allowed(request: web.Request, token: str | None) -> bool:
+    given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+    return token is None or hmac.compare_digest(given, f"Bearer {token}".encode())
+
+
+def _without_zeros(value: msgspec.Struct) -> dict[str, Any]:
+    """As the report has it: fields at their defaults are left out."""
+    built = msgspec.to_builtins(value)
+    assert isinstance(built, dict)
+    return built
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value) + b"\n", status=status, content_type="application/json")
+
+
+def _problem(status: int, message: str) -> web.Response:
+    return _json({"error": {"message": message}}, status)
