@@ -55,12 +55,7 @@ class Prober:
         self._unsubscribe: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_CONNECTION_SECONDS, ttl_dns_cache=30)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "pointsman", "Accept": "application/json", "Accept-Encoding": "identity"},
-        )
+        self._session = open_session()
         self._unsubscribe = self._state.subscribe(self._follow)
         self._adopt()
 
@@ -100,6 +95,16 @@ class Prober:
                 self._state.observe_probe(endpoint.key, found)
             spent = self._state.clock() - started
             await asyncio.sleep(max(0.05, backend.probe.interval * (0.9 + 0.2 * self._jitter()) - spent))
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Connections for checks: as many as there are endpoints, no cookies. The caller closes it."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_CONNECTION_SECONDS, ttl_dns_cache=30)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "pointsman", "Accept": "application/json", "Accept-Encoding": "identity"},
+    )
 
 
 async def probe(

@@ -1,0 +1,207 @@
+"""In a cluster: the table comes from the resources of one namespace, as the API server shows them.
+
+Decided here: what is watched, when it is compiled, what happens while the API server is away. Not here: what the
+objects mean (`resources.py`, `domain/table.py`).
+
+- Changes are gathered for `GATHER_SECONDS`; a table that equals the one in service is not put in its place, so that
+  neither a status that is written nor a list that is repeated disturbs traffic.
+- API server away: the last table stays. Away at the start: the one saved in `state_dir`, with those pods that answer a
+  check (their addresses may belong to others by now); Secrets are not saved, so targets that need one wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pointsman.api import meta
+from pointsman.api.backend import Engine
+from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.domain.health import ProbeOutcome
+from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
+from pointsman.gateway import saved
+from pointsman.gateway.files import explain_table
+from pointsman.gateway.prober import open_session, probe
+from pointsman.gateway.resources import Parsed, endpoints_of, secret_value, trimmed
+from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.state import GatewayState
+from pointsman.kube.connect import Connection
+from pointsman.kube.reflector import Items, Reflector, Selection, for_many_watches
+
+_log = logging.getLogger(__name__)
+
+GATHER_SECONDS = 0.02
+FIRST_SYNC_SECONDS = 5.0
+"""After so long without a first list, a saved table is used."""
+SECRET_SECONDS = 2.0
+"""The first answer about a newly named Secret is awaited for so long."""
+SAVE_SECONDS = 1.0
+"""Tables are saved this often at most."""
+RETRY_SAVED_SECONDS = 5.0
+
+_ANSWERS = (ProbeOutcome.OK, ProbeOutcome.BUSY, ProbeOutcome.LOADING)
+
+
+class ClusterSource:
+    """Keeps `state.table` equal to what the namespace says. `run` it as a task."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        namespace: str,
+        state: GatewayState,
+        status: SourceStatus,
+        *,
+        state_dir: Path | None = None,
+        first_sync: float = FIRST_SYNC_SECONDS,
+    ) -> None:
+        self._connection = for_many_watches(connection)
+        self._namespace = namespace
+        self._state = state
+        self._status = status
+        self._state_dir = state_dir
+        self._first_sync = first_sync
+        self._dirty = asyncio.Event()
+        self._unsaved = asyncio.Event()
+        self._backends = Parsed(LLMBackend.parse, meta.BACKEND_KIND)
+        self._routes = Parsed(ModelRoute.parse, meta.ROUTE_KIND)
+        self._values: dict[str, SecretValue] = {}
+        self._secrets: dict[str, tuple[Reflector, asyncio.Task[None]]] = {}
+        self._table: RoutingTable | None = None
+        ours = [
+            Selection(meta.GROUP, meta.VERSION, meta.BACKEND_PLURAL, namespace),
+            Selection(meta.GROUP, meta.VERSION, meta.ROUTE_PLURAL, namespace),
+            Selection("discovery.k8s.io", "v1", "endpointslices", namespace, labels=meta.BACKEND_LABEL),
+        ]
+        self._watched = [Reflector(self._connection, selection, self._changed) for selection in ours]
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        tasks = [asyncio.create_task(reflector.run()) for reflector in self._watched]
+        if self._state_dir is not None:
+            for extra in (self._keep_saving(self._state_dir), self._start_from_saved(self._state_dir)):
+                tasks.append(asyncio.create_task(extra))
+                tasks[-1].add_done_callback(_tell_failure)
+        try:
+            for reflector in self._watched:
+                await reflector.synced.wait()
+            while True:
+                await self._compile()
+                await self._dirty.wait()
+                await asyncio.sleep(GATHER_SECONDS)
+        finally:
+            tasks += [task for _, task in self._secrets.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._connection.close()
+
+    @property
+    def _live(self) -> bool:
+        """Has a table come from the API server?"""
+        return self._table is not None
+
+    def _changed(self, _: Items) -> None:
+        self._dirty.set()
+
+    async def _compile(self) -> None:
+        self._dirty.clear()
+        backends_seen, routes_seen, slices = (reflector.items for reflector in self._watched)
+        backends = self._backends.of(backends_seen)
+        routes = self._routes.of(routes_seen)
+        await self._follow_secrets(backends)
+        table = compile_table(backends, routes, endpoints_of(slices.values()), self._read_secrets())
+        if table == self._table:
+            return
+        changed = self._table is None or table.routes != self._table.routes or table.clashes != self._table.clashes
+        self._table = table
+        self._state.set_table(table)
+        self._status.succeeded()
+        self._unsaved.set()
+        if changed:
+            explain_table(table)
+
+    async def _follow_secrets(self, backends: list[LLMBackend]) -> None:
+        """Watches exactly the Secrets that are named; returns when something is known of each."""
+        named = {b.spec.external.secret_ref.name for b in backends if b.spec.external and b.spec.external.secret_ref}
+        for name in self._secrets.keys() - named:
+            self._secrets.pop(name)[1].cancel()
+            self._values.pop(name, None)
+        fresh = []
+        for name in named - self._secrets.keys():
+            selection = Selection("", "v1", "secrets", self._namespace, fields=f"metadata.name={name}")
+            reflector = Reflector(self._connection, selection, self._changed, last_backoff=2.0)
+            self._secrets[name] = (reflector, asyncio.create_task(reflector.run()))
+            fresh.append(reflector.attempted)
+        if fresh:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SECRET_SECONDS):
+                    for attempted in fresh:
+                        await attempted.wait()
+
+    def _read_secrets(self) -> Mapping[str, SecretValue]:
+        values = {}
+        for name, (reflector, _) in self._secrets.items():
+            body = reflector.items.get(name)
+            if body is not None:
+                values[name] = secret_value(body, self._values.get(name))
+        self._values = values
+        return values
+
+    # ---- while the API server is away
+
+    async def _keep_saving(self, folder: Path) -> None:
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            backends, routes, slices = (reflector.items for reflector in self._watched)
+            content = saved.Saved(
+                namespace=self._namespace,
+                backends={name: trimmed(body) for name, body in backends.items()},
+                routes={name: trimmed(body) for name, body in routes.items()},
+                endpoints=endpoints_of(slices.values()),
+            )
+            try:
+                await asyncio.to_thread(saved.write, folder, content)
+            except OSError as error:
+                _log.warning("the table cannot be saved in %s: %s", folder, error.strerror)
+            await asyncio.sleep(SAVE_SECONDS)
+
+    async def _start_from_saved(self, folder: Path) -> None:
+        """Serves by the saved table while there is none from the API server."""
+        await asyncio.sleep(self._first_sync)
+        content = await asyncio.to_thread(saved.read, folder, self._namespace)
+        if content is None or self._live:
+            return
+        _log.warning("no answer from the API server: starting from the resources saved in %s", folder)
+        backends, routes = self._backends.of(content.backends), self._routes.of(content.routes)
+        waiting = {name: list(pods) for name, pods in content.endpoints.items()}
+        ready: dict[str, list[PodEndpoint]] = {}
+        while not self._live:
+            table = compile_table(backends, routes, {n: tuple(pods) for n, pods in waiting.items()}, {})
+            answering = await self._answering(table)
+            for name, pods in waiting.items():
+                ready.setdefault(name, []).extend(p for p in pods if p.uid in answering)
+                waiting[name] = [p for p in pods if p.uid not in answering]
+            if self._live:
+                return
+            if answering or not self._status.loaded:
+                pods_ready = {name: tuple(pods) for name, pods in ready.items()}
+                self._state.set_table(compile_table(backends, routes, pods_ready, {}))
+                self._status.succeeded()
+            await asyncio.sleep(RETRY_SAVED_SECONDS)
+
+    async def _answering(self, table: RoutingTable) -> set[str]:
+        """Keys of the pods that answer a check."""
+        ours = [(b, e) for b in table.backends.values() if b.engine is not Engine.EXTERNAL for e in b.endpoints]
+        async with open_session() as session:
+            found = await asyncio.gather(*(probe(session, b, e, self._state.clock) for b, e in ours))
+        return {e.key for (_, e), probed in zip(ours, found, strict=True) if probed.outcome in _ANSWERS}
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("saving or reading the saved table ended", exc_info=error)

@@ -1,0 +1,52 @@
+"""The last resources and addresses, kept in a folder, so that a gateway can start while the API server is away.
+
+Decided here: what is kept (no secret value, no environment) and in which form. Not here: when (`cluster.py`). The
+folder is meant to be a tmpfs that survives the container, not the pod.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pointsman.domain.table import PodEndpoint
+
+FILE = "table.json"
+_FORM = 1
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """Trimmed objects (`resources.trimmed`) by name, and the pods of each backend."""
+
+    namespace: str
+    backends: dict[str, dict[str, Any]]
+    routes: dict[str, dict[str, Any]]
+    endpoints: dict[str, tuple[PodEndpoint, ...]]
+    form: int = _FORM
+
+
+def write(folder: Path, saved: Saved) -> None:
+    """Replaces what the folder holds, whole or not at all. Raises `OSError`."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".table-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(saved))
+        os.replace(name, folder / FILE)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def read(folder: Path, namespace: str) -> Saved | None:
+    """What was saved for this namespace; None when there is nothing, or nothing that this release can read."""
+    try:
+        saved = msgspec.json.decode((folder / FILE).read_bytes(), type=Saved)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return saved if saved.form == _FORM and saved.namespace == namespace else None
