@@ -99,7 +99,6 @@ class ClusterSource:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._connection.close()
 
-    @property
     def _live(self) -> bool:
         """Has a table come from the API server?"""
         return self._table is not None
@@ -174,19 +173,19 @@ class ClusterSource:
         """Serves by the saved table while there is none from the API server."""
         await asyncio.sleep(self._first_sync)
         content = await asyncio.to_thread(saved.read, folder, self._namespace)
-        if content is None or self._live:
+        if content is None or self._live():
             return
         _log.warning("no answer from the API server: starting from the resources saved in %s", folder)
         backends, routes = self._backends.of(content.backends), self._routes.of(content.routes)
         waiting = {name: list(pods) for name, pods in content.endpoints.items()}
         ready: dict[str, list[PodEndpoint]] = {}
-        while not self._live:
+        while not self._live():
             table = compile_table(backends, routes, {n: tuple(pods) for n, pods in waiting.items()}, {})
             answering = await self._answering(table)
             for name, pods in waiting.items():
                 ready.setdefault(name, []).extend(p for p in pods if p.uid in answering)
                 waiting[name] = [p for p in pods if p.uid not in answering]
-            if self._live:
+            if self._live():
                 return
             if answering or not self._status.loaded:
                 pods_ready = {name: tuple(pods) for name, pods in ready.items()}
