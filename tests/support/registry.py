@@ -25,6 +25,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -174,8 +175,10 @@ class TinyRegistry:
         port: int = 0,
         rate: float = 0,
         redirect_host: str = "localhost",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`rate` is bytes per second over all connections; 0: no limit."""
+        self._tls = tls
         self.root = root
         self.mode = mode
         self.faults = Faults()
@@ -235,7 +238,7 @@ class TinyRegistry:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._bind, self.port).start()
+        await web.TCPSite(self._runner, self._bind, self.port, ssl_context=self._tls).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -265,7 +268,7 @@ class TinyRegistry:
             accepted, challenge = [self._basic()], 'Basic realm="tiny"'
         else:
             accepted = [f"Bearer {self._token}", *([f"Bearer {faults.static_token}"] if faults.static_token else [])]
-            challenge = f'Bearer realm="http://{request.host}/token",service="tiny"'
+            challenge = f'Bearer realm="{request.scheme}://{request.host}/token",service="tiny"'
         if given in accepted:
             return None
         return self._answer(request, 401, "UNAUTHORIZED", **{"WWW-Authenticate": challenge})
@@ -298,7 +301,7 @@ class TinyRegistry:
             return refusal
         if self.mode == "redirect" and request.method == "GET":
             digest = request.match_info["digest"]
-            location = f"http://{self._redirect_host}:{self.port}/data/{digest}"
+            location = f"{request.scheme}://{self._redirect_host}:{self.port}/data/{digest}"
             return self._answer(request, 307, "REDIRECT", Location=location)
         return await self._data(request)
 
@@ -310,7 +313,7 @@ class TinyRegistry:
         faults, size = self.faults, path.stat().st_size
         headers = {"Accept-Ranges": "bytes", "Docker-Content-Digest": digest}
         if self.mode == "location":
-            headers["Location"] = f"http://{request.host}{request.path}"
+            headers["Location"] = f"{request.scheme}://{request.host}{request.path}"
         if request.method == "HEAD":
             self._note(request, 200)
             return web.Response(headers={**headers, "Content-Length": str(size)})
@@ -355,7 +358,7 @@ class TinyRegistry:
                 entry.sent += len(data)
         if stall:
             while request.transport:  # until the other side gives up
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # noqa: ASYNC110  -- aiohttp tells it in no other way
         elif entry.start + entry.sent < stop and request.transport:
             request.transport.close()
 

@@ -20,8 +20,8 @@ from pointsman.models.registry import Registry, RegistryFailure
 from pointsman.models.retry import Clockwork, RetryPolicy
 from pointsman.models.threads import in_thread
 
-_WRITE_BYTES = 512 << 10
-"""Chunks are written together in about this size; at most this much of a part is in memory."""
+_MAX_WRITE_BYTES = 512 << 10
+"""Chunks are written together in about this size at most; so much of a part may be in memory."""
 _HASH_STEP = 32 << 20
 
 
@@ -63,6 +63,7 @@ class _Transfer:
     def __init__(self, shared: Downloader, partial: Partial) -> None:
         self._shared = shared
         self._partial = partial
+        self._write_bytes = min(_MAX_WRITE_BYTES, shared.part_size // 64)
         self.ranges_known = asyncio.Event()
         self.ranged = False
 
@@ -104,7 +105,7 @@ class _Transfer:
                         continue
                     pending.append(data)
                     waiting += len(data)
-                    if waiting >= _WRITE_BYTES:
+                    if waiting >= self._write_bytes:
                         await self._write(cursor, pending, waiting)
                         pending, waiting = [], 0
             except RegistryFailure as failure:

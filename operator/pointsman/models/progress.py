@@ -56,12 +56,15 @@ class Meter:
     def snapshot(self, now: float) -> PullProgress:
         """What to tell now. There is no time left to tell while nothing moves."""
         self._sample(now)
-        pulling = self.state == "Pulling"
+        state = self.state
+        if state == "Pulling" and 0 < self.total_bytes <= self.completed_bytes:
+            state = "Verifying"
+        pulling = state == "Pulling"
         speed = round(self._speed or 0.0) if pulling else 0
         left = self.total_bytes - self.completed_bytes
         eta = math.ceil(left / speed) if speed > 0 and self.total_bytes and left >= 0 else None
         return PullProgress(
-            state=self.state,
+            state=state,
             completed_bytes=self.completed_bytes,
             total_bytes=self.total_bytes,
             bytes_per_second=speed,
