@@ -125,7 +125,7 @@ def _kubeconfig(options: argparse.Namespace) -> None:
 
 def _build_image(options: argparse.Namespace) -> None:
     for tag in options.tags or images.TAGS:
-        print(images.layout_of(tag))
+        print(images.archive_of(tag))
 
 
 def _load_image(options: argparse.Namespace) -> None:

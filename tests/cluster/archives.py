@@ -1,4 +1,4 @@
-"""Image archives: one made by hand (pause), and the way of any into a cluster's containerd."""
+"""Image archives (docker-archive, one image each): one made by hand, and the way of any into a containerd."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.cluster import cache
 from tests.cluster.node import PAUSE_IMAGE
 
+_OCI = "application/vnd.oci.image."
 _CTR = ("ctr", "--namespace", "k8s.io")
 
 
@@ -28,41 +29,59 @@ def pause_archive(program: Path) -> Path:
 
 
 def import_archive(socket: Path, archive: Path) -> None:
-    """Import a docker-archive or OCI archive where kubelet looks for images. Raises RuntimeError."""
-    done = _ctr(socket, "images", "import", str(archive))
-    if done.returncode:
-        raise RuntimeError(f"containerd does not import {archive.name}: {done.stderr.strip()}")
+    """Import a docker-archive where kubelet looks for images, sending only the layers that this containerd lacks.
 
-
-def import_layout(socket: Path, layout: Path) -> None:
-    """Import an OCI layout, sending only the blobs that this containerd lacks. Raises RuntimeError."""
+    Raises RuntimeError.
+    """
     present = frozenset(_ctr(socket, "content", "ls", "--quiet").stdout.split())
     command = [*_CTR, "--address", str(socket), "images", "import", "-"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if process.stdin is None or process.stdout is None:
         raise AssertionError("asked for pipes")
     with contextlib.suppress(BrokenPipeError):  # it ended early and says why below
-        with tarfile.open(fileobj=process.stdin, mode="w|") as tar:
-            write_layout(tar, layout, present)
+        with tarfile.open(archive) as source, tarfile.open(fileobj=process.stdin, mode="w|") as target:
+            _as_oci(source, target, present)
         process.stdin.close()
     said = process.stdout.read().decode(errors="replace").strip()
     if process.wait():
-        raise RuntimeError(f"containerd does not import {layout}: {said}")
+        raise RuntimeError(f"containerd does not import {archive}: {said}")
 
 
-def write_layout(tar: tarfile.TarFile, layout: Path, present: Collection[str] = ()) -> None:
-    """Write an OCI layout as an archive, without the blobs that the reader has (``sha256:…``)."""
-    for blob in sorted((layout / "blobs" / "sha256").iterdir()):
-        if f"sha256:{blob.name}" not in present:
-            tar.add(blob, f"blobs/sha256/{blob.name}")
-    index = json.loads((layout / "index.json").read_text())
-    for manifest in index["manifests"]:
-        # containerd takes the whole image name from its own annotation only; in the standard one it sees a mere tag.
-        manifest["annotations"]["io.containerd.image.name"] = manifest["annotations"][
-            "org.opencontainers.image.ref.name"
-        ]
-    _add(tar, "oci-layout", (layout / "oci-layout").read_bytes(), 0o644)
-    _add(tar, "index.json", json.dumps(index).encode(), 0o644)
+def _as_oci(source: tarfile.TarFile, target: tarfile.TarFile, present: Collection[str]) -> None:
+    """Rewrite a docker-archive as an OCI archive, whose blobs may be missing where the reader has them by digest."""
+    for entry in json.loads(_read(source, "manifest.json")):
+        config = _read(source, entry["Config"])
+        layers = []
+        for member, digest in zip(entry["Layers"], json.loads(config)["rootfs"]["diff_ids"], strict=True):
+            # A layer of a docker-archive is an uncompressed tar, so its digest is what the config calls its diff id.
+            info = source.getmember(member)
+            while info.issym() or info.islnk():
+                info = source.getmember(info.linkname.lstrip("./"))
+            layers.append({"mediaType": _OCI + "layer.v1.tar", "digest": digest, "size": info.size})
+            if digest not in present:
+                blob = tarfile.TarInfo(f"blobs/sha256/{digest.removeprefix('sha256:')}")
+                blob.size, blob.mode = info.size, 0o644
+                target.addfile(blob, source.extractfile(info))
+        described = {"mediaType": _OCI + "config.v1+json", **_add_blob(target, config)}
+        manifest = {"schemaVersion": 2, "mediaType": _OCI + "manifest.v1+json", "config": described, "layers": layers}
+        found = {"mediaType": _OCI + "manifest.v1+json", **_add_blob(target, json.dumps(manifest).encode())}
+        # containerd takes a whole image name from its own annotation only; in the standard one it sees a mere tag.
+        index = [{**found, "annotations": {"io.containerd.image.name": tag}} for tag in entry["RepoTags"]]
+        _add(target, "index.json", json.dumps({"schemaVersion": 2, "manifests": index}).encode(), 0o644)
+    _add(target, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', 0o644)
+
+
+def _add_blob(target: tarfile.TarFile, content: bytes) -> dict[str, str | int]:
+    digest = hashlib.sha256(content).hexdigest()
+    _add(target, f"blobs/sha256/{digest}", content, 0o644)
+    return {"digest": f"sha256:{digest}", "size": len(content)}
+
+
+def _read(source: tarfile.TarFile, name: str) -> bytes:
+    member = source.extractfile(name)
+    if member is None:
+        raise RuntimeError(f"{source.name!r} is no docker-archive: {name} is no file")
+    return member.read()
 
 
 def containerd_answers(socket: Path) -> Callable[[], bool]:

@@ -21,9 +21,9 @@ def build(tag: str, dockerfile: Path, context: Path, arguments: Mapping[str, str
         run("bud", "--layers", "--file", str(dockerfile), "--tag", tag, *options, *_trust(Path(folder)), str(context))
 
 
-def export(tag: str, target: Path) -> None:
-    """Write the image as an OCI layout. Its layers stay uncompressed: it only travels within this machine."""
-    run("push", "--quiet", "--disable-compression", tag, f"oci:{target}:{tag}")
+def export(tag: str, archive: Path) -> None:
+    """Write the image as a docker-archive, whose layers are uncompressed: it only travels within this machine."""
+    run("push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
 
 
 def has(tag: str) -> bool:
@@ -73,6 +73,6 @@ def _trust(folder: Path) -> list[str]:
     if not bundle or not Path(bundle).is_file():
         return []
     (folder / "pip.conf").write_text(f"[global]\ncert = {_BUNDLE}\n")
-    (folder / "uv.toml").write_text("native-tls = true\n")
+    (folder / "uv.toml").write_text("system-certs = true\n")
     mounts = {bundle: _BUNDLE, f"{folder}/pip.conf": "/etc/pip.conf", f"{folder}/uv.toml": "/etc/uv/uv.toml"}
     return [f"--volume={source}:{target}:ro" for source, target in mounts.items()]

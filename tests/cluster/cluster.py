@@ -63,10 +63,9 @@ class Cluster:
             kind_images.load(self.name, image)
         elif self.containerd_socket is None:
             raise RuntimeError(f"cluster {self.name} has no node that could run an image; use profile full")
-        elif isinstance(image, str):
-            archives.import_layout(self.containerd_socket, images.layout_of(image))
         else:
-            archives.import_archive(self.containerd_socket, image)
+            archive = images.archive_of(image) if isinstance(image, str) else image
+            archives.import_archive(self.containerd_socket, archive)
 
     def set_extended_resource(self, resource: str, count: int, node: str | None = None) -> None:
         """Let a node offer ``count`` of an extended resource such as ``nvidia.com/gpu``; 0 takes them away."""

@@ -1,4 +1,4 @@
-"""The images that tests use, each an OCI layout in the cache: which there are and when one is built anew.
+"""The images that tests use, each a docker-archive in the cache: which there are and when one is built anew.
 
 How an image is built without a daemon is in ``buildah.py``, how it gets into a cluster in ``archives.py``.
 """
@@ -22,8 +22,8 @@ DOCKERFILE = REPOSITORY / "images" / "Dockerfile"
 _OLLAMA_DOCKERFILE = Path(programs.__file__).parent / "ollama" / "Dockerfile"
 
 
-def layout_of(tag: str) -> Path:
-    """The OCI layout of this image, built if its sources changed. Raises ValueError for an unknown tag."""
+def archive_of(tag: str) -> Path:
+    """The docker-archive of this image, built if its sources changed. Raises ValueError for an unknown tag."""
     if tag not in _BUILDERS:
         raise ValueError(f"{tag} is none of the test images: {', '.join(TAGS)}")
     return _BUILDERS[tag]()
@@ -54,20 +54,20 @@ def _bud(target: Path, tag: str, dockerfile: Path, context: Path) -> None:
 
 
 def _cached(tag: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The layout of this tag and key; older ones of the tag are removed when a new one is there."""
-    family = cache.root() / "images" / tag.rpartition("/")[2].replace(":", "-")
-    target = family / key
-    if (target / "index.json").exists():
-        return target
+    """The archive of this tag and key; older ones of the tag are removed when a new one is there."""
+    name = tag.rpartition("/")[2].replace(":", "-")
+    archive = cache.root() / "images" / name / key / f"{name}.tar"
+    if archive.exists():
+        return archive
     if os.geteuid():
         raise RuntimeError("images are built as root where there is no Docker")
     with cache.locked("images"):
-        if not (target / "index.json").exists():
+        if not archive.exists():
             started = time.monotonic()
-            with cache.made_whole(target) as fresh:
-                build(fresh)
+            with cache.made_whole(archive.parent) as fresh:
+                build(fresh / archive.name)
             print(f"{tag} built in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
-            for other in family.iterdir():
-                if other != target:
+            for other in archive.parent.parent.iterdir():
+                if other != archive.parent:
                     shutil.rmtree(other)
-    return target
+    return archive
