@@ -357,8 +357,8 @@ class TinyRegistry:
                 await response.write(data)
                 entry.sent += len(data)
         if stall:
-            while request.transport:  # until the other side gives up
-                await asyncio.sleep(0.05)  # noqa: ASYNC110  -- aiohttp tells it in no other way
+            while request.transport:  # noqa: ASYNC110  -- until the other side gives up
+                await asyncio.sleep(0.05)
         elif entry.start + entry.sent < stop and request.transport:
             request.transport.close()
 

@@ -32,11 +32,12 @@ class Ensurer:
 
     async def ensure(self, blob: Descriptor) -> None:
         """Afterwards the blob is in its place, verified."""
-        if await in_thread(self._store.trusts_blob, blob):
+        lock_path = self._store.lock_path(blob)
+        if await in_thread(self._store.trusts_blob, blob) and not lock_path.exists():
             self._downloader.meter.found(blob.size)
             return
         elsewhere = _Elsewhere(self._store, blob, self._downloader.meter)
-        lock = BlobLock(self._store.lock_path(blob))
+        lock = BlobLock(lock_path)
         await lock.acquire(self._downloader.clockwork.sleep, elsewhere.look)
         done = False
         try:
@@ -48,11 +49,13 @@ class Ensurer:
 
     async def _ensure_locked(self, blob: Descriptor) -> None:
         store = self._store
-        if await in_thread(store.trusts_blob, blob):  # another Job was faster
+        if await in_thread(store.trusts_blob, blob):  # another Job was faster, or killed before it had tidied up
+            await in_thread(store.discard_partial, blob)
             self._downloader.meter.found(blob.size)
             return
         if store.has_blob(blob) and await _digest_of_file(store.blob_path(blob), blob.size) == blob.digest:
-            await in_thread(store.record_blob, blob, fetched=False)
+            await in_thread(store.record_blob, blob, fetched=store.journal_path(blob).exists())
+            await in_thread(store.discard_partial, blob)
             self._downloader.meter.found(blob.size)
             return
         for _ in range(_FETCHES):

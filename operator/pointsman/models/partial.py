@@ -125,8 +125,7 @@ class Partial:
 
     def discard(self) -> None:
         """Throws away what was fetched."""
-        self._journal_path.unlink(missing_ok=True)
-        self._path.unlink(missing_ok=True)
+        self._store.discard_partial(self.blob)
 
     def close(self) -> None:
         """Closes the files; nothing is lost that was synced."""

@@ -23,6 +23,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from pointsman.models.manifest import Descriptor, Manifest, read_manifest
 DIR_MODE = 0o775
 FILE_MODE = 0o644
 STAGING_FILE_MODE = 0o664
+_TMP_SECONDS = 3600.0
 
 
 class BlobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,9 +73,13 @@ class Store:
         return self.root / ".pointsman" / "staging"
 
     def prepare(self) -> None:
-        """Makes the folders. Raises `OSError`."""
+        """Makes the folders, and clears away what killed writers left. Raises `OSError`."""
         for name in ("blobs", "manifests", ".pointsman/staging", ".pointsman/blobs", ".pointsman/manifests"):
             make_dirs(self.root / name)
+        for left in self.staging.glob("*.tmp"):  # of writers that were killed; a live one needs milliseconds
+            status = _stat(left)
+            if status and time.time() - status.st_mtime > _TMP_SECONDS:
+                left.unlink(missing_ok=True)
 
     def blob_path(self, blob: Descriptor) -> Path:
         """Where the whole blob lies."""
@@ -126,6 +132,11 @@ class Store:
         os.rename(staged, target)
         sync_dir(target.parent)
         self.record_blob(blob, fetched=True)
+
+    def discard_partial(self, blob: Descriptor) -> None:
+        """Removes what is on its way of a blob; its lock is held."""
+        self.journal_path(blob).unlink(missing_ok=True)
+        self.partial_path(blob).unlink(missing_ok=True)
 
     def pinned_manifest(self, source: OllamaSource, digest: str) -> Manifest | None:
         """The manifest of this digest if it, and every blob it names, is here and trusted."""

@@ -1,5 +1,7 @@
 """Which bytes are there: the set of ranges against a plain set of numbers."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_it_is_a_set_of_bytes(ranges: list[tuple[int, int]], size: int) -> None:
 def test_its_ranges_are_sorted_and_apart(ranges: list[tuple[int, int]]) -> None:
     held = list(Coverage(ranges))
     assert all(start < end for start, end in held)
-    assert all(before[1] < after[0] for before, after in zip(held, held[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(held))
 
 
 @given(_ranges, st.integers(1, 70), st.integers(1, 20))

@@ -1,0 +1,84 @@
+"""What the tests of pulls share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.registry import TinyRegistry
+
+from pointsman.domain.report import PullProgress
+from pointsman.models.auth import ANONYMOUS
+from pointsman.models.pull import Pulled, PullRequest, pull
+from pointsman.models.reference import read_source
+from pointsman.models.retry import RetryPolicy
+
+MIB = 1 << 20
+BLOB_BYTES = 24 * MIB + 12_345
+PART_SIZE = 4 * MIB
+QUICK = RetryPolicy(attempts=3, base_seconds=0.01, cap_seconds=0.05)
+
+
+async def pull_noise(registry: TinyRegistry, store: Path, **changes: Any) -> Pulled:
+    """Pulls the model of random bytes; `progress` collects what is told."""
+    progress: list[PullProgress] = changes.pop("progress", [])
+    name = changes.pop("name", "demo/noise:1")
+    values: dict[str, Any] = {"part_size": PART_SIZE, "policy": QUICK, "credentials": ANONYMOUS, **changes}
+    source = values.pop("source", None) or read_source(f"ollama+http://{registry.host}/{name}")
+    return await pull(PullRequest(source=source, store=store, **values), progress.append)
+
+
+def assert_whole(store: Path, tree: Path, names: int = 2) -> None:
+    """Each blob in the store has its digest, each manifest is the registry's, and nothing is left in staging."""
+    blobs = list((store / "blobs").iterdir())
+    assert blobs
+    for blob in blobs:
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name.removeprefix("sha256-")
+        assert blob.stat().st_mode & 0o777 == 0o644
+    manifests = [path for path in (store / "manifests").rglob("*") if path.is_file()]
+    assert len(manifests) == names
+    originals = {path.read_bytes() for path in (tree / "manifests").rglob("*") if path.is_file()}
+    assert all(path.read_bytes() in originals for path in manifests)
+    assert [path for path in (store / ".pointsman" / "staging").iterdir() if path.suffix != ".tmp"] == []
+
+
+def tree_bytes(store: Path) -> int:
+    """Bytes of all blobs in a store."""
+    return sum(blob.stat().st_size for blob in (store / "blobs").iterdir())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def start_command(registry: TinyRegistry, store: Path, *options: str, **env: str) -> asyncio.subprocess.Process:
+    """`pointsman pull` of the model of random bytes, as a process of its own."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pointsman", "pull", f"ollama+http://{registry.host}/demo/noise:1"),
+        *("--store", str(store), "--part-size", "4Mi", *options),
+        env={**os.environ, **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def finish(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    """Waits for its end; the exit code and what it said."""
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def until(condition: Any, seconds: float = 20.0) -> None:
+    """Waits for a condition that another process brings about."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
