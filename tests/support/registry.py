@@ -183,6 +183,9 @@ class TinyRegistry:
         self.mode = mode
         self.faults = Faults()
         self.served: list[Served] = []
+        self.peak = 0
+        """Most answers with blob bytes at once."""
+        self._open = 0
         self.port = port
         self._bind = bind
         self._redirect_host = redirect_host
@@ -329,9 +332,14 @@ class TinyRegistry:
         response.content_length = stop - start
         entry = self._note(request, status)
         entry.digest, entry.start = digest, start
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
-            await self._send(request, response, path, entry, stop)
+        self._open += 1
+        self.peak = max(self.peak, self._open)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await response.prepare(request)
+                await self._send(request, response, path, entry, stop)
+        finally:
+            self._open -= 1
         return response
 
     async def _send(

@@ -54,7 +54,9 @@ class Ensurer:
             self._downloader.meter.found(blob.size)
             return
         if store.has_blob(blob) and await _digest_of_file(store.blob_path(blob), blob.size) == blob.digest:
-            await in_thread(store.record_blob, blob, fetched=store.journal_path(blob).exists())
+            # A journal without its partial file: we brought the blob, and were killed before we could say so.
+            ours = store.journal_path(blob).exists() and not store.partial_path(blob).exists()
+            await in_thread(store.record_blob, blob, fetched=ours)
             await in_thread(store.discard_partial, blob)
             self._downloader.meter.found(blob.size)
             return
