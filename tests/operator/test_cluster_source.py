@@ -258,7 +258,7 @@ async def test_slices_carry_the_labels_of_their_service(space: Namespace) -> Non
     )
     path = PATHS["EndpointSlice"].format(space.name)
 
-    events = space.connection.watch(path, params={"labelSelector": "pointsman.dev/backend=local"})
+    events = space.connection.watch(path, resource_version="0", params={"labelSelector": "pointsman.dev/backend"})
     async with asyncio.timeout(10):
         found = await anext(events)
     assert found["object"]["metadata"]["labels"]["kubernetes.io/service-name"] == "pmb-local"
