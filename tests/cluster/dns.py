@@ -18,27 +18,35 @@ def write_resolv_conf(plan: Plan) -> None:
 def start(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) -> None:
     """Start CoreDNS. Every name but the cluster's and the machine's is NXDOMAIN at once: there is no way out anyway."""
     corefile = plan.state / "Corefile"
-    corefile.write_text(
-        f"""\
-. {{
-    bind {plan.node_ip}
-    errors
-    hosts {{
-        {plan.host_ip} {HOST_NAME}
-        fallthrough
-    }}
+    corefile.write_text(_corefile(plan))
+    inside.start("coredns", [str(programs["coredns"]), "-conf", str(corefile)])
+
+
+def _corefile(plan: Plan) -> str:
+    # One block a zone: within a block the order of plugins is CoreDNS's own, and `template` comes before the others.
+    common = f"bind {plan.node_ip}\n    errors"
+    return f"""\
+{CLUSTER_DOMAIN} in-addr.arpa {{
+    {common}
     kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
         kubeconfig {plan.kubeconfig} {plan.name}
         pods insecure
         ttl 5
     }}
+}}
+{HOST_NAME} {{
+    {common}
+    hosts {{
+        {plan.host_ip} {HOST_NAME}
+    }}
+}}
+. {{
+    {common}
     template ANY ANY {{
         rcode NXDOMAIN
     }}
 }}
 """
-    )
-    inside.start("coredns", [str(programs["coredns"]), "-conf", str(corefile)])
 
 
 def objects(plan: Plan) -> list[tuple[str, Object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from tests.cluster.plan import CLUSTER_DOMAIN, NODE, Plan
 
 PAUSE_IMAGE = "localhost/pause:test"
 
+_NAMESPACE = "k8s.io"
+"""containerd's namespace for what kubelet runs."""
 _MEMORY_FOR_IMAGES = 6 * 2**30
 """Bytes of available memory from which on images (under 1 GiB) are kept in memory instead of on the disk."""
 
@@ -56,6 +59,23 @@ def start_proxy(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) ->
     inside.start(
         "proxy", [str(programs["kube-proxy"]), f"--config={config}"], {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
     )
+
+
+def remove_cgroups(state: Path) -> None:
+    """Remove the cgroups of containers that were alive at the cluster's end; nobody else will.
+
+    Their parent, named like containerd's namespace, is shared with other clusters, so only our own ids are touched.
+    """
+    bundles = state / "containerd" / "state" / "io.containerd.runtime.v2.task" / _NAMESPACE
+    ids = [entry.name for entry in bundles.iterdir()] if bundles.exists() else []
+    hierarchies = Path("/sys/fs/cgroup")  # itself the only one with cgroup v2; with v1 one folder each
+    for parent in [hierarchies / _NAMESPACE, *hierarchies.glob(f"*/{_NAMESPACE}")]:
+        for top in [parent / identity for identity in ids]:
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+        with contextlib.suppress(OSError):  # it stays while another cluster has containers
+            parent.rmdir()
 
 
 def snapshotter(folder: Path) -> str:
@@ -143,7 +163,6 @@ def _kubelet_config(plan: Plan) -> dict[str, object]:
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
-        "cgroupRoot": f"/{plan.cgroup}",
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
         # The machine is shared with whatever else runs on it: evict only when it is really full.

@@ -89,11 +89,6 @@ class Plan:
         return self.state / "admin.kubeconfig"
 
     @property
-    def cgroup(self) -> str:
-        """Parent of every container's cgroup, so that the end of the cluster finds them."""
-        return f"pointsman-{self.name}"
-
-    @property
     def containerd_socket(self) -> Path:
         return self.state / "containerd" / "containerd.sock"
 

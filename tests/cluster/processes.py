@@ -174,9 +174,8 @@ def _end(name: str) -> None:
     state = plan.state_folder(name)
     procs.end(keeper_file(state))
     # The kernel has ended all that was in the namespaces; what is left are names on the machine.
-    remains = Plan(name, "full", 0)
-    network.disconnect(remains)
-    _remove_cgroups(remains.cgroup)
+    network.disconnect(Plan(name, "full", 0))
+    node.remove_cgroups(state)
     for _ in range(100):
         shutil.rmtree(state, ignore_errors=True)
         if not state.exists():
@@ -184,12 +183,3 @@ def _end(name: str) -> None:
         # The last mounts go a moment after the last process.
         time.sleep(0.05)
     print(f"some of {state} could not be removed", file=sys.stderr)
-
-
-def _remove_cgroups(name: str) -> None:
-    """Remove the containers' empty cgroups, leaves first, in every hierarchy (one with cgroup v2, a dozen with v1)."""
-    hierarchies = Path("/sys/fs/cgroup")
-    for top in [hierarchies / name, *hierarchies.glob(f"*/{name}")]:
-        for folder, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
