@@ -25,6 +25,7 @@ from pointsman.gateway.cluster import ClusterSource
 from pointsman.gateway.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import Connection, connect
+from pointsman.kube.reflector import Reflector, Selection
 
 DIGEST = "sha256:" + "b" * 64
 PATHS = {
@@ -256,12 +257,12 @@ async def test_slices_carry_the_labels_of_their_service(space: Namespace) -> Non
         labels={"pointsman.dev/backend": "local"},
         spec={"selector": {"a": "b"}, "ports": [{"name": "http", "port": 11434, "targetPort": 11434}]},
     )
-    path = PATHS["EndpointSlice"].format(space.name)
-
-    events = space.connection.watch(path, resource_version="0", params={"labelSelector": "pointsman.dev/backend"})
-    async with asyncio.timeout(10):
-        found = await anext(events)
-    assert found["object"]["metadata"]["labels"]["kubernetes.io/service-name"] == "pmb-local"
+    seen: list[dict[str, Any]] = []
+    slices = Selection("discovery.k8s.io", "v1", "endpointslices", space.name, labels="pointsman.dev/backend")
+    task = asyncio.create_task(Reflector(space.connection, slices, lambda items: seen.extend(items.values())).run())
+    found = await until(lambda: seen)
+    task.cancel()
+    assert found[0]["metadata"]["labels"]["kubernetes.io/service-name"] == "pmb-local"
 
 
 async def test_without_the_api_server_the_table_stays_and_catches_up(space: Namespace, proxy: TcpProxy) -> None:
