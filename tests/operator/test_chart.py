@@ -1,0 +1,79 @@
+"""The chart: fresh in its plain form, accepted by a real API server, and without a value that does nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from tests import chart
+from tests.cluster.cluster import Cluster
+
+VALUES = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+OTHER: dict[str, Any] = {
+    "image.pullPolicy": "Always",
+    "imagePullSecrets": ["regcred"],
+    "namespaces": ["team-a", "team-b"],
+    "operator.logLevel": "debug",
+    "operator.nodeSelector": {"a": "b"},
+    "operator.tolerations": [{"key": "a", "operator": "Exists"}],
+    "operator.affinity": {"nodeAffinity": {}},
+    "gateway.nodeSelector": {"a": "b"},
+    "gateway.tolerations": [{"key": "a", "operator": "Exists"}],
+    "gateway.removeAfter": "1m",
+}
+"""Another value of each that cannot be made by rule."""
+
+
+def leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and value:
+            yield from leaves(value, here)
+        else:
+            yield here, value
+
+
+def another(path: str, value: Any) -> Any:
+    if path in OTHER:
+        return OTHER[path]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return "7" if path.endswith((".cpu", ".memory")) else "another"
+
+
+@pytest.mark.parametrize(("path", "value"), leaves(VALUES), ids=lambda v: v if isinstance(v, str) else "")
+def test_every_value_acts(path: str, value: Any) -> None:
+    changed = copy.deepcopy(VALUES)
+    at = changed
+    *front, last = path.split(".")
+    for key in front:
+        at = at[key]
+    at[last] = another(path, value)
+    assert chart.template(changed) != chart.template()
+
+
+def test_a_misspelt_value_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="additional properties 'gatewy' not allowed"):
+        chart.template({"gatewy": {"replicas": 3}})
+
+
+def test_the_plain_manifests_are_fresh() -> None:
+    assert chart.PLAIN.read_text() == chart.plain(), "stale: run `make chart`"
+
+
+def test_a_real_api_server_accepts_the_plain_manifests(control_plane: Cluster) -> None:
+    control_plane.kubectl("create", "namespace", chart.NAMESPACE, check=False)
+    control_plane.kubectl("apply", "--server-side", "--dry-run=server", "-k", str(chart.PLAIN.parent))
+
+
+def test_namespaces_get_roles_and_no_cluster_role_for_the_operator() -> None:
+    rendered = [d for d in yaml.safe_load_all(chart.template({"namespaces": ["team-a", "team-b"]})) if d]
+    bindings = [d for d in rendered if d["kind"] == "ClusterRoleBinding"]
+    assert bindings == []
+    roles = [d["metadata"]["namespace"] for d in rendered if d["kind"] == "RoleBinding"]
+    assert {"team-a", "team-b"} <= set(roles)
