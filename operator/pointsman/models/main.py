@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import read_credentials
@@ -22,6 +23,7 @@ from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, P
 from pointsman.models.reference import read_pin, read_source
 from pointsman.models.report import ReportServer
 
+T = TypeVar("T")
 HOLD_SECONDS = 10.0
 _INTERRUPTED_HOLD_SECONDS = 0.5
 
@@ -55,25 +57,22 @@ async def run_pull(options: PullOptions, show: Callable[[PullProgress], None] = 
     """Pulls, reports, and returns how it ended (`exit_code` is the process's). `show` gets each progress, the final
     one included. Runs in the main thread: it takes SIGTERM and SIGINT."""
     last = PullProgress(state="Pulling")
-    async with AsyncExitStack() as stack:
-        server: ReportServer | None = None
-        try:
-            server = await _serve_report(options, stack)
-            outcome, last = await _pull(options, server, show)
-        except PullError as error:  # no report could be served
-            outcome = failed(error, last)
-        last = outcome.progress(last)
-        write_outcome(outcome, options.termination_log)
-        show(last)
-        if server:
-            await server.publish(last, final=True)
-            interrupted = outcome.reason == PullReason.INTERRUPTED
-            with _on_signal(asyncio.current_task()) as caught:
-                try:
-                    await server.settle(_INTERRUPTED_HOLD_SECONDS if interrupted else options.hold_seconds)
-                except asyncio.CancelledError:
-                    if not caught:
-                        raise
+    with _Signals() as signals:
+        async with AsyncExitStack() as stack:
+            server: ReportServer | None = None
+            try:
+                server = await _serve_report(options, stack)
+                outcome, last = await _pull(options, server, show, signals)
+            except PullError as error:  # no report could be served
+                outcome = failed(error, last)
+            last = outcome.progress(last)
+            write_outcome(outcome, options.termination_log)
+            show(last)
+            if server:
+                await server.publish(last, final=True)
+                hold = _INTERRUPTED_HOLD_SECONDS if signals.caught else options.hold_seconds
+                with suppress(asyncio.CancelledError):
+                    await signals.stop_on(asyncio.create_task(server.settle(hold)))
     return outcome
 
 
@@ -95,7 +94,7 @@ async def _serve_report(options: PullOptions, stack: AsyncExitStack) -> ReportSe
 
 
 async def _pull(
-    options: PullOptions, server: ReportServer | None, show: Callable[[PullProgress], None]
+    options: PullOptions, server: ReportServer | None, show: Callable[[PullProgress], None], signals: _Signals
 ) -> tuple[PullOutcome, PullProgress]:
     last = PullProgress(state="Pulling")
     news: asyncio.Queue[PullProgress] = asyncio.Queue()
@@ -113,19 +112,18 @@ async def _pull(
             await server.publish(await news.get())
 
     forwarding = asyncio.create_task(forward())
-    pulling = asyncio.create_task(_read_and_pull(options, tell))
-    with _on_signal(pulling) as caught:
-        try:
-            return succeeded(await pulling), last
-        except PullError as error:
-            return failed(error, last), last
-        except asyncio.CancelledError:
-            if not caught:
-                raise
-            stopped = PullError(PullReason.INTERRUPTED, "The pull was stopped; the next one goes on where it stopped.")
-            return failed(stopped, last, exit_code=128 + caught[0]), last
-        finally:
-            forwarding.cancel()
+    try:
+        pulled = await signals.stop_on(asyncio.create_task(_read_and_pull(options, tell)))
+        return succeeded(pulled), last
+    except PullError as error:
+        return failed(error, last), last
+    except asyncio.CancelledError:
+        if not signals.caught:
+            raise
+        stopped = PullError(PullReason.INTERRUPTED, "The pull was stopped; the next one goes on where it stopped.")
+        return failed(stopped, last, exit_code=128 + signals.caught), last
+    finally:
+        forwarding.cancel()
 
 
 async def _read_and_pull(options: PullOptions, tell: Callable[[PullProgress], None]) -> Pulled:
@@ -140,21 +138,34 @@ async def _read_and_pull(options: PullOptions, tell: Callable[[PullProgress], No
     return await pull(request, tell)
 
 
-@contextmanager
-def _on_signal(task: asyncio.Task[object] | None) -> Iterator[list[int]]:
-    """Cancels the task on SIGTERM and SIGINT, once, and tells which it was."""
-    caught: list[int] = []
+class _Signals:
+    """SIGTERM and SIGINT, which end whatever task is current, instead of the process."""
 
-    def stop(number: int) -> None:
-        if not caught and task:
-            caught.append(number)
-            task.cancel()
+    _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield caught
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    def __init__(self) -> None:
+        self.caught = 0
+        """The first signal that came."""
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped: asyncio.Task[Any] | None = None
+
+    def __enter__(self) -> _Signals:
+        for number in self._NUMBERS:
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._NUMBERS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    async def stop_on(self, task: asyncio.Task[T]) -> T:
+        """The task's result; the task is cancelled by a signal. Once: a second one would only lose what is fetched."""
+        self._task = task
+        return await task
+
+    def _stop(self, number: int) -> None:
+        if not self.caught or self._task is not self._stopped:
+            self.caught = self.caught or number
+            self._stopped = self._task
+            if self._task:
+                self._task.cancel()

@@ -24,6 +24,7 @@ import os
 import secrets
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,8 @@ class Store:
 
     def adopt_blob(self, staged: Path, blob: Descriptor) -> None:
         """Moves a whole, verified and synced file to its place."""
-        os.chmod(staged, FILE_MODE)
+        with suppress(PermissionError):  # begun by another user of the group; readable by all it is already
+            os.chmod(staged, FILE_MODE)
         target = self.blob_path(blob)
         os.rename(staged, target)
         sync_dir(target.parent)
