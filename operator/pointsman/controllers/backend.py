@@ -1,0 +1,203 @@
+"""Reconciling an LLMBackend: observe → plan → apply → prune → status. The shell around pure decisions.
+
+Decided here: what is read and in which order things are done. Not here: what should be (`plan_backend.py`), what the
+status says (`backend_status.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from pointsman.api import meta
+from pointsman.api.backend import LLMBackendStatus
+from pointsman.api.conditions import BackendCondition, ConditionStatus
+from pointsman.api.objects import LLMBackend
+from pointsman.api.source import SourceError
+from pointsman.controllers import causes, pull_job
+from pointsman.controllers.backend_status import status as judge
+from pointsman.controllers.carry_out import Refused, carry_out
+from pointsman.controllers.context import Context
+from pointsman.controllers.observed import Observed, Problem
+from pointsman.controllers.plan_backend import Plan, plan
+from pointsman.controllers.status_writer import StatusWriter
+from pointsman.domain.folding import Health, fold_backend
+from pointsman.domain.table import SecretValue, missing_secret
+from pointsman.engines.drivers import DRIVERS
+from pointsman.kube.queue import RESYNC_SECONDS, Again
+from pointsman.kube.resources import (
+    BACKENDS,
+    CLAIMS,
+    DEPLOYMENTS,
+    EVENTS,
+    JOBS,
+    PODS,
+    SERVICES,
+    Obj,
+    is_deleting,
+    owner_uids,
+    uid_of,
+)
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 4
+"""A plan may need what an earlier step made (a pull needs its volume's UID); more rounds would be a quarrel."""
+REFUSED_SECONDS = 30.0
+EVENTS_SECONDS = 30.0
+"""Events of one stuck child are read this often at most."""
+
+
+class BackendController:
+    """Reconciles one backend at a time; the queue makes sure that none is reconciled twice at once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(context, figures=without_figures)
+        self._events: dict[str, tuple[float, tuple[Obj, ...]]] = {}
+
+    async def reconcile(self, namespace: str, name: str) -> Again:
+        """Raises `ApiError` and `RetryLater`: try again later."""
+        body = self._context.cache.get(BACKENDS, namespace, name)
+        if body is None or is_deleting(body):
+            return Again(None)  # owner references delete the children
+        try:
+            backend = self._context.backend(body)
+        except ValidationError as error:
+            log.warning("an LLMBackend cannot be read: %s", error.errors()[0]["msg"], extra={"name": name})
+            return Again()
+        refused: Problem | None = None
+        seen = await self._observe(backend, refused)
+        todo = plan(seen)
+        if not backend.spec.suspend:
+            for _ in range(ROUNDS):
+                if not todo.steps:
+                    break
+                try:
+                    await carry_out(self._context, backend, todo.steps)
+                except Refused as error:
+                    refused = error.problem
+                seen = await self._observe(backend, refused)
+                todo = plan(seen)
+                if refused is not None:
+                    break
+        soon = await self._write(body, seen, todo)
+        times = [t for t in (todo.again, soon, REFUSED_SECONDS if refused else None) if t is not None]
+        return Again(min(times, default=RESYNC_SECONDS))
+
+    async def _write(self, body: Obj, seen: Observed, todo: Plan) -> float | None:
+        stuck = [*seen.pods, *(p for pods in seen.pull_pods.values() for p in pods)]
+        events = await self._read_events(causes.stuck(stuck, seen.claim, seen.now))
+        seen = Observed(**{**seen.__dict__, "events": events})
+        status = judge(seen, todo)
+        written = await self._writer.write(body, seen.backend.status, status)
+        waits = any(not causes.is_ready(p) for p in stuck if (p.get("status") or {}).get("phase") == "Pending")
+        return min((t for t in (written, causes.STUCK_SECONDS if waits else None) if t is not None), default=None)
+
+    async def _observe(self, backend: LLMBackend, refused: Problem | None) -> Observed:
+        context, namespace = self._context, backend.meta.namespace
+        cache, name = context.cache, meta.child_name(backend.meta.name)
+        health = self._health(backend)
+        if not DRIVERS[backend.spec.engine].runs_pods:
+            problem = await self._secret_problem(backend)
+            return Observed(
+                backend, context.settings, context.clock(), health=health, secret_problem=problem, refused=refused
+            )
+        existing = backend.spec.storage_or_default.existing_claim
+        if existing:
+            claim = await context.client.get(CLAIMS, namespace, existing)
+        else:
+            claim = cache.get(CLAIMS, namespace, name)
+        jobs = self._jobs(backend, claim)
+        pull_pods = {j: await self._pull_pods(namespace, j, live) for j, live in jobs.items()}
+        pods = [p for p in cache.labelled(PODS, namespace, meta.BACKEND_LABEL, backend.meta.name) if not is_deleting(p)]
+        progress = {
+            j: p for j, some in pull_pods.items() if (p := context.reports.progress(map(uid_of, some))) is not None
+        }
+        return Observed(
+            backend=backend,
+            settings=context.settings,
+            now=context.clock(),
+            service=cache.get(SERVICES, namespace, name),
+            deployment=cache.get(DEPLOYMENTS, namespace, name),
+            claim=claim,
+            jobs=jobs,
+            pods=tuple(pods),
+            pull_pods=pull_pods,
+            progress=progress,
+            health=health,
+            refused=refused,
+        )
+
+    def _jobs(self, backend: LLMBackend, claim: Obj | None) -> Mapping[str, Obj]:
+        """The pulls this backend owns, and those it could share."""
+        wanted = set()
+        if claim is not None:
+            for model in backend.spec.models:
+                try:
+                    wanted.add(pull_job.job_name(model, uid_of(claim)))
+                except SourceError:
+                    continue
+        namespace = backend.meta.namespace
+        pulls = self._context.cache.labelled(JOBS, namespace, meta.COMPONENT_LABEL, pull_job.PULL_COMPONENT)
+        return {
+            job["metadata"]["name"]: job
+            for job in pulls
+            if job["metadata"]["name"] in wanted or backend.meta.uid in owner_uids(job)
+        }
+
+    async def _pull_pods(self, namespace: str, name: str, job: Obj) -> tuple[Obj, ...]:
+        pods = self._context.cache.labelled(PODS, namespace, meta.SOURCE_LABEL, name)
+        end = pull_job.job_end(job, pods)
+        if end is not None and end.outcome is None:
+            # The Job's news may come before its pod's: look before a result counts as lost.
+            pods, _ = await self._context.client.list(PODS, namespace, labels=f"{meta.SOURCE_LABEL}={name}")
+            for pod in pods:
+                self._context.cache.put(PODS, pod)
+        return tuple(pods)
+
+    def _health(self, backend: LLMBackend) -> Health:
+        pods = self._context.gateway_pods(backend.meta.namespace)
+        view = self._context.reports.view(uid_of(p) for p in pods if causes.is_ready(p))
+        known = {
+            c.type: c.status is ConditionStatus.TRUE
+            for c in backend.status.conditions
+            if c.status is not ConditionStatus.UNKNOWN
+        }
+        return fold_backend(backend.meta.name, backend.meta.generation, view, known.get(BackendCondition.HEALTHY.value))
+
+    async def _secret_problem(self, backend: LLMBackend) -> str | None:
+        ref = backend.spec.external.secret_ref if backend.spec.external else None
+        if ref is None:
+            return None
+        shape = await self._context.secrets.shape(backend.meta.namespace, ref.name)
+        values = {} if shape is None else {ref.name: SecretValue(shape.version, shape.keys)}
+        return missing_secret(backend, values)
+
+    async def _read_events(self, children: list[Obj]) -> dict[str, tuple[Obj, ...]]:
+        now = time.monotonic()
+        for uid in [u for u, (at, _) in self._events.items() if now - at > 10 * EVENTS_SECONDS]:
+            del self._events[uid]
+        for child in children:
+            at, _ = self._events.get(uid_of(child), (-EVENTS_SECONDS, ()))
+            if now - at < EVENTS_SECONDS:
+                continue
+            events, _ = await self._context.client.list(
+                EVENTS, child["metadata"]["namespace"], fields=f"involvedObject.uid={uid_of(child)}"
+            )
+            events.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
+            self._events[uid_of(child)] = (now, tuple(events[-20:]))
+        return {uid_of(c): self._events[uid_of(c)][1] for c in children}
+
+
+def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:
+    """The status without what changes all the time: two that differ only in figures are written once a second."""
+    models = tuple(
+        m.model_copy(update={"completed_bytes": 0, "bytes_per_second": 0, "eta_seconds": None, "progress": ""})
+        for m in status.models
+    )
+    health = status.health.model_copy(update={"latency_ms": None})
+    return status.model_copy(update={"models": models, "models_summary": "", "health": health})

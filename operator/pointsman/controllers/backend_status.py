@@ -1,0 +1,221 @@
+"""What the status of a backend says: observed + plan → status. Pure.
+
+Decided here: each condition, and which of many causes stands in `Ready`: what somebody must mend, then what a pod says,
+then pulls, then the rollout, then what gateways say of its health. `Ready` is True only when all of this generation is
+carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pointsman.api import meta
+from pointsman.api.backend import HealthStatus, LLMBackendStatus, ModelStatus
+from pointsman.api.conditions import BackendCondition, Reason
+from pointsman.controllers.causes import Cause, pod_cause, root_cause
+from pointsman.controllers.children import selector_text
+from pointsman.controllers.conditions import Conditions, Verdict, timestamp
+from pointsman.controllers.model_status import ModelView, models_pulled, summary, view
+from pointsman.controllers.observed import Observed, Problem
+from pointsman.controllers.plan_backend import Plan
+from pointsman.domain.folding import bucket
+from pointsman.engines.drivers import DRIVERS
+from pointsman.kube.resources import Obj
+
+_C = BackendCondition
+
+
+@dataclass(frozen=True)
+class _Judged:
+    pulled: Verdict
+    available: Verdict
+    healthy: Verdict
+    ready: Verdict
+    stalled: Verdict
+
+
+def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
+    """`plan`: of the same view; what it still wants to do is not done."""
+    backend = seen.backend
+    old = backend.status
+    driver = DRIVERS[backend.spec.engine]
+    views = _views(seen, plan) if driver.runs_pods else ()
+    judged = _judge(seen, plan, views)
+    conditions = Conditions(old.conditions, backend.meta.generation, seen.now)
+    conditions.set(_C.READY, judged.ready)
+    conditions.set(_C.RECONCILING, _reconciling(seen, judged))
+    conditions.set(_C.STALLED, judged.stalled)
+    conditions.set(_C.MODELS_PULLED, judged.pulled)
+    conditions.set(_C.AVAILABLE, judged.available)
+    conditions.set(_C.HEALTHY, judged.healthy)
+    image, source = seen.image() if driver.runs_pods else ("", "")
+    models = tuple(v.status for v in views) or _served(seen)
+    live = (seen.deployment or {}).get("status") or {}
+    return LLMBackendStatus(
+        observed_generation=backend.meta.generation,
+        conditions=conditions.result(),
+        replicas=int(live.get("replicas") or 0),
+        ready_replicas=int(live.get("readyReplicas") or 0),
+        selector=selector_text(backend.meta.name) if driver.runs_pods else "",
+        image=image,
+        image_source=source,
+        models=models,
+        models_summary=summary(models),
+        health=_health(seen, old.health),
+        last_handled_reconcile_at=backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")[:64],
+    )
+
+
+def _served(seen: Observed) -> tuple[ModelStatus, ...]:
+    """Models of an External are there already; those of a backend that cannot be read keep their state."""
+    if not DRIVERS[seen.backend.spec.engine].runs_pods:
+        return tuple(ModelStatus(name=m.name, state="Served", progress="served") for m in seen.backend.spec.models)
+    known = {m.name: m for m in seen.backend.status.models}
+    return tuple(known.get(m.name) or ModelStatus(name=m.name, source=m.source or "") for m in seen.backend.spec.models)
+
+
+def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:
+    out = []
+    for pull in plan.pulls:
+        trouble = ""
+        for pod in seen.pull_pods.get(pull.name, ()):
+            if (cause := pod_cause(pod, seen.claim, seen.events)) is not None and cause.reason is not Reason.CRASH_LOOP:
+                trouble = cause.message
+        out.append(view(pull, seen.progress.get(pull.name), trouble))
+    return tuple(out)
+
+
+def _judge(seen: Observed, plan: Plan, views: tuple[ModelView, ...]) -> _Judged:
+    if not DRIVERS[seen.backend.spec.engine].runs_pods:
+        return _judge_external(seen)
+    problem = plan.problem or seen.refused
+    cause = root_cause(seen.deployment, seen.claim, seen.pods, seen.events)
+    pulled = models_pulled(views) if views else Verdict(False, Reason.WAITING_FOR_POD, _why(problem, plan))
+    available = _available(seen, cause)
+    healthy = _healthy(seen)
+    ready = _ready(seen, plan, problem, cause, pulled, available, healthy)
+    return _Judged(pulled, available, healthy, ready, _stalled(seen, problem, cause, views))
+
+
+def _why(problem: Problem | None, plan: Plan) -> str:
+    return problem.message if problem else plan.wait
+
+
+def _judge_external(seen: Observed) -> _Judged:
+    healthy = _healthy(seen)
+    none = Verdict(False, Reason.NOT_STALLED)
+    pulled = Verdict(True, Reason.NOTHING_TO_PULL)
+    available = Verdict(True, Reason.NOT_OURS_TO_RUN)
+    if seen.secret_problem is not None:
+        bad = Verdict(False, Reason.SECRET_MISSING, seen.secret_problem)
+        return _Judged(pulled, available, healthy, bad, Verdict(True, Reason.SECRET_MISSING, seen.secret_problem))
+    ready = Verdict(True, Reason.READY) if healthy.holds else healthy
+    return _Judged(pulled, available, healthy, ready, none)
+
+
+def _available(seen: Observed, cause: Cause | None) -> Verdict:
+    if ((seen.deployment or {}).get("status") or {}).get("availableReplicas"):
+        return Verdict(True, Reason.AVAILABLE)
+    if not seen.backend.spec.replicas:
+        return Verdict(False, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+    if cause is not None:
+        return Verdict(False, cause.reason, cause.message)
+    return Verdict(False, Reason.STARTING, "no pod is ready yet")
+
+
+def _healthy(seen: Observed) -> Verdict:
+    health = seen.health
+    if DRIVERS[seen.backend.spec.engine].runs_pods and not seen.backend.spec.replicas:
+        return Verdict(None, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+    if health.up is None:
+        return Verdict(None, Reason.NO_REPORT, "no gateway has reported on this generation")
+    if health.up:
+        return Verdict(True, Reason.ANSWERING, health.message)
+    return Verdict(False, Reason.UNHEALTHY, health.message or "the gateways get no answer from it")
+
+
+def _ready(
+    seen: Observed,
+    plan: Plan,
+    problem: Problem | None,
+    cause: Cause | None,
+    pulled: Verdict,
+    available: Verdict,
+    healthy: Verdict,
+) -> Verdict:
+    if problem is not None:
+        return Verdict(False, problem.reason, problem.message)
+    if plan.steps and seen.backend.spec.suspend:
+        return Verdict(False, Reason.SUSPENDED, "changes wait: spec.suspend is true")
+    if plan.wait or plan.steps:
+        return Verdict(False, Reason.PROGRESSING, plan.wait or "changes are being applied")
+    if cause is not None and seen.backend.spec.replicas:
+        return Verdict(False, cause.reason, cause.message)
+    if pulled.holds is not True:
+        return Verdict(False, pulled.reason, pulled.message)
+    if (rolling := _rolling(seen)) is not None:
+        return Verdict(False, Reason.PROGRESSING if available.holds else Reason.STARTING, rolling)
+    if not seen.backend.spec.replicas:
+        return Verdict(True, Reason.SCALED_TO_ZERO, "models are pulled; spec.replicas is 0")
+    if healthy.holds is False:
+        return Verdict(False, healthy.reason, healthy.message)
+    return Verdict(True, Reason.READY)
+
+
+def _rolling(seen: Observed) -> str | None:
+    """What is missing until the Deployment is all of what it should be; None when nothing is."""
+    live: Obj = seen.deployment or {}
+    has = live.get("status") or {}
+    want = seen.backend.spec.replicas
+    if not live or int(has.get("observedGeneration") or 0) < int(live["metadata"].get("generation") or 0):
+        return "the Deployment has just changed"
+    updated, ready = int(has.get("updatedReplicas") or 0), int(has.get("availableReplicas") or 0)
+    if updated < want:
+        return f"{updated} of {want} pods are of this generation"
+    if int(has.get("replicas") or 0) > updated:
+        return "old pods are still ending"
+    if ready < want:
+        return f"{ready} of {want} pods are ready"
+    return None
+
+
+def _reconciling(seen: Observed, judged: _Judged) -> Verdict:
+    if seen.backend.spec.suspend:
+        return Verdict(False, Reason.SUSPENDED, "spec.suspend is true")
+    if judged.stalled.holds or judged.ready.holds:
+        return Verdict(False, Reason.SETTLED)
+    if judged.ready.reason in (Reason.UNHEALTHY, Reason.NO_REPORT):
+        return Verdict(False, Reason.SETTLED)
+    return Verdict(True, Reason.PROGRESSING, judged.ready.message)
+
+
+def _stalled(seen: Observed, problem: Problem | None, cause: Cause | None, views: tuple[ModelView, ...]) -> Verdict:
+    if problem is not None:
+        return Verdict(True, problem.reason, problem.message)
+    for model in views:
+        if model.permanent and model.reason is not None:
+            return Verdict(True, model.reason, f"model {model.status.name}: {model.status.message}")
+    if cause is not None and seen.backend.spec.replicas and (cause.stuck or _deadline_exceeded(seen.deployment)):
+        return Verdict(True, cause.reason, cause.message)
+    return Verdict(False, Reason.NOT_STALLED)
+
+
+def _deadline_exceeded(deployment: Obj | None) -> bool:
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
+    return any(c.get("reason") == "ProgressDeadlineExceeded" for c in conditions)
+
+
+def _health(seen: Observed, old: HealthStatus) -> HealthStatus:
+    health = seen.health
+    if health.up is None:
+        return HealthStatus()
+    since = timestamp(health.since) if health.since else ""
+    if old.state == health.state and old.since:
+        since = old.since
+    return HealthStatus(
+        state=health.state,
+        reason=health.reason,
+        message=health.message[:512],
+        since=since,
+        latency_ms=bucket(health.latency_ms),
+    )

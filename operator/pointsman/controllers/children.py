@@ -1,0 +1,102 @@
+"""The objects a backend with an engine of ours becomes: Deployment, headless Service, claim. Pure.
+
+Decided here: their names, labels and owner references. Not here: what is in the pod (`engines/`), when they are applied
+(`plan_backend.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pointsman.api import meta
+from pointsman.api.backend import AccessMode
+from pointsman.api.objects import LLMBackend
+from pointsman.api.scalars import amount
+from pointsman.controllers.drift import stamped
+from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
+from pointsman.engines.base import Driver, Store, pod_template, rollout
+from pointsman.kube.resources import Obj
+
+ENGINE_COMPONENT = "engine"
+
+
+def selector(backend: str) -> dict[str, str]:
+    """The labels of a backend's serving pods, and of nothing else."""
+    return {meta.BACKEND_LABEL: backend, meta.COMPONENT_LABEL: ENGINE_COMPONENT}
+
+
+def selector_text(backend: str) -> str:
+    """`status.selector`, for the scale subresource."""
+    return ",".join(f"{k}={v}" for k, v in selector(backend).items())
+
+
+def labels(backend: str) -> dict[str, str]:
+    return {
+        meta.MANAGED_BY_LABEL: meta.MANAGED_BY,
+        "app.kubernetes.io/name": "pointsman-backend",
+        "app.kubernetes.io/instance": backend,
+        **selector(backend),
+    }
+
+
+def store_of(backend: LLMBackend, claim: Obj | None) -> Store:
+    """The volume that the backend's pods mount. An existing claim's own access modes count, not the spec's."""
+    storage = backend.spec.storage_or_default
+    name = storage.existing_claim or meta.child_name(backend.meta.name)
+    mode = storage.access_mode.value
+    if storage.existing_claim and claim is not None:
+        modes = (claim.get("spec") or {}).get("accessModes") or ()
+        many = AccessMode.READ_WRITE_MANY.value
+        mode = many if many in modes else AccessMode.READ_WRITE_ONCE.value
+    return Store(name, one_node=mode != AccessMode.READ_WRITE_MANY.value)
+
+
+def service(backend: LLMBackend, driver: Driver) -> Obj:
+    """EndpointSlices inherit a Service's labels: the gateways find a backend's pods by them."""
+    spec: dict[str, Any] = {
+        "clusterIP": "None",
+        "selector": selector(backend.meta.name),
+        "ports": [{"name": "http", "port": driver.port, "targetPort": "http", "protocol": "TCP"}],
+    }
+    return stamped({"apiVersion": "v1", "kind": "Service", "metadata": _metadata(backend), "spec": spec})
+
+
+def claim(backend: LLMBackend, live: Obj | None) -> Obj:
+    """The claim of the backend's own volume. A size that somebody grew by hand is kept: volumes cannot shrink."""
+    storage = backend.spec.storage_or_default
+    size = storage.size
+    have = ((((live or {}).get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage")
+    if have is not None:
+        try:
+            size = have if amount(have) > amount(size) else size
+        except (ValueError, KeyError):
+            size = have
+    spec: dict[str, Any] = {"accessModes": [storage.access_mode.value], "resources": {"requests": {"storage": size}}}
+    if storage.storage_class_name:
+        spec["storageClassName"] = storage.storage_class_name
+    metadata = _metadata(backend, owned=not storage.retain)
+    return stamped({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+
+
+def deployment(backend: LLMBackend, driver: Driver, image: str, store: Store, pull_policy: str) -> Obj:
+    """`replicas` is always written: a field that was applied once and is left out later falls back to its default."""
+    name = backend.meta.name
+    spec = {
+        "replicas": backend.spec.replicas,
+        "selector": {"matchLabels": selector(name)},
+        **rollout(backend.spec, store),
+        "template": pod_template(driver, backend.spec, labels(name), image, store, pull_policy),
+    }
+    return stamped({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(backend), "spec": spec})
+
+
+def _metadata(backend: LLMBackend, *, owned: bool = True) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "name": meta.child_name(backend.meta.name),
+        "namespace": backend.meta.namespace,
+        "labels": labels(backend.meta.name),
+        "annotations": {OWNER_ANNOTATION: backend.meta.uid},
+    }
+    if owned:
+        out["ownerReferences"] = [owner_reference(backend)]
+    return out

@@ -1,0 +1,97 @@
+"""What every reconciler works with."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pointsman.api import meta
+from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.controllers.book import ReportBook
+from pointsman.controllers.settings import Settings
+from pointsman.domain.table import RoutingTable, SecretValue, compile_table
+from pointsman.kube.cache import Cache
+from pointsman.kube.client import ApplyClient
+from pointsman.kube.resources import BACKENDS, PODS, ROUTES, Obj, is_deleting
+from pointsman.kube.secrets import SecretShape
+
+
+class Secrets(Protocol):
+    """Who knows which Secrets exist."""
+
+    async def shape(self, namespace: str, name: str) -> SecretShape | None: ...
+
+
+@dataclass
+class Context:
+    client: ApplyClient
+    cache: Cache
+    settings: Settings
+    secrets: Secrets
+    reports: ReportBook = field(default_factory=ReportBook)
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+    instance: str = "pointsman"
+    """This process's name, in Events."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """Counts what changed of a namespace's resources and Secrets: a compiled table is good while it stays."""
+    _tables: dict[str, tuple[int, RoutingTable]] = field(default_factory=dict)
+
+    def backend(self, body: Obj) -> LLMBackend:
+        """Raises `pydantic.ValidationError`."""
+        return self.cache.parsed(BACKENDS, body, LLMBackend.parse)
+
+    def route(self, body: Obj) -> ModelRoute:
+        """Raises `pydantic.ValidationError`."""
+        return self.cache.parsed(ROUTES, body, ModelRoute.parse)
+
+    def backends(self, namespace: str) -> list[LLMBackend]:
+        """Those that can be read."""
+        out = []
+        for body in self.cache.all(BACKENDS, namespace):
+            try:
+                out.append(self.backend(body))
+            except ValueError:
+                continue
+        return out
+
+    def routes(self, namespace: str) -> list[ModelRoute]:
+        """Those that can be read."""
+        out = []
+        for body in self.cache.all(ROUTES, namespace):
+            try:
+                out.append(self.route(body))
+            except ValueError:
+                continue
+        return out
+
+    async def table(self, namespace: str) -> RoutingTable:
+        """The namespace's routing table, without endpoints. Raises `ApiError`."""
+        at = self.changes[namespace]
+        known = self._tables.get(namespace)
+        if known is not None and known[0] == at:
+            return known[1]
+        backends = self.backends(namespace)
+        values = {}
+        for name in sorted(referenced_secrets(backends)):
+            if (shape := await self.secrets.shape(namespace, name)) is not None:
+                values[name] = SecretValue(shape.version, shape.keys)
+        table = compile_table(backends, self.routes(namespace), {}, values)
+        self._tables[namespace] = (at, table)
+        return table
+
+    def gateway_pods(self, namespace: str) -> list[Obj]:
+        pods = self.cache.labelled(PODS, namespace, meta.COMPONENT_LABEL, "gateway")
+        return [p for p in pods if not is_deleting(p)]
+
+
+def referenced_secrets(backends: list[LLMBackend]) -> set[str]:
+    """The names of the Secrets that External backends name."""
+    return {
+        b.spec.external.secret_ref.name
+        for b in backends
+        if b.spec.external is not None and b.spec.external.secret_ref is not None
+    }

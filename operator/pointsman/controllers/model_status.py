@@ -1,0 +1,133 @@
+"""How far each model is: pulls and their reports → `status.models`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pointsman.api.backend import ModelStatus
+from pointsman.api.conditions import Reason
+from pointsman.controllers.conditions import Verdict, timestamp
+from pointsman.controllers.plan_backend import Pull
+from pointsman.domain.report import PullProgress
+
+State = Literal["Pending", "Pulling", "Verifying", "Pulled", "Failed", "Served"]
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A model's status, and why it failed."""
+
+    status: ModelStatus
+    reason: Reason | None = None
+    permanent: bool = False
+
+
+def view(pull: Pull, progress: PullProgress | None, pod_trouble: str) -> ModelView:
+    """`pod_trouble`: what is wrong with the pull's pod; empty when nothing is."""
+    base = {"name": pull.model.name, "source": pull.model.source or "", "pull": pull.name}
+    end = pull.end
+    if end is not None and end.complete and end.outcome is not None:
+        return ModelView(_pulled(base, end.outcome.digest, end.outcome.total_bytes))
+    if pull.known is not None and (end is None or end.complete) and (pull.job is None or end is not None):
+        return ModelView(_pulled(base, pull.known.digest, pull.known.size_bytes))
+    if end is not None and not end.complete:
+        outcome = end.outcome
+        reason = _reason(outcome.reason if outcome else "")
+        message = outcome.message if outcome else "the pull's pod ended without a word"
+        again = "" if end.permanent else f" (tried again at {timestamp(end.again_at)})"
+        status = ModelStatus(**base, state="Failed", message=message + again, progress="failed")
+        return ModelView(status, reason, end.permanent)
+    if pull.job is None:
+        return ModelView(ModelStatus(**base, message=pull.waiting, progress="waiting"))
+    if progress is not None and progress.state in ("Pulling", "Verifying", "Pulled"):
+        if progress.state == "Pulled" and progress.digest:
+            return ModelView(_pulled(base, progress.digest, progress.total_bytes))
+        return ModelView(_pulling(base, progress))
+    if progress is not None and progress.state == "Failed":
+        message = f"{progress.message} (trying again)"
+        status = ModelStatus(**base, state="Failed", message=message, progress="failed")
+        return ModelView(status, _reason(progress.reason))
+    if pod_trouble:
+        return ModelView(
+            ModelStatus(**base, state="Pending", message=pod_trouble, progress="waiting"), Reason.PULL_FAILED
+        )
+    return ModelView(ModelStatus(**base, state="Pulling", progress="starting"))
+
+
+def models_pulled(views: Sequence[ModelView]) -> Verdict:
+    """The condition ModelsPulled: a failure first, then what is under way, then what waits."""
+    if failed := [v for v in views if v.reason is not None]:
+        first = next((v for v in failed if v.permanent), failed[0])
+        assert first.reason is not None
+        return Verdict(False, first.reason, f"model {first.status.name}: {first.status.message}")
+    if busy := [v.status for v in views if v.status.state in ("Pulling", "Verifying")]:
+        return Verdict(False, Reason.PULLING, f"pulling {', '.join(m.name for m in busy)}")
+    if waiting := [v.status for v in views if v.status.state == "Pending"]:
+        return Verdict(False, Reason.WAITING_FOR_POD, f"model {waiting[0].name}: {waiting[0].message}")
+    return Verdict(True, Reason.PULLED, "")
+
+
+def summary(models: Iterable[ModelStatus]) -> str:
+    """For printer columns: the progress of a pull under way, else `2/3`."""
+    known = list(models)
+    for model in known:
+        if model.state in ("Pulling", "Verifying"):
+            return model.progress or model.state.lower()
+    return f"{sum(1 for m in known if m.state in ('Pulled', 'Served'))}/{len(known)}"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `4.7 GB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if value >= 99.5 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _pulled(base: Mapping[str, str], digest: str, bytes_: int) -> ModelStatus:
+    return ModelStatus(
+        **base, state="Pulled", digest=digest, size_bytes=bytes_, completed_bytes=bytes_, total_bytes=bytes_,
+        progress=f"pulled, {size(bytes_)}" if bytes_ else "pulled",
+    )  # fmt: skip
+
+
+def _pulling(base: Mapping[str, str], progress: PullProgress) -> ModelStatus:
+    text = "starting"
+    if progress.total_bytes:
+        percent = 100 * progress.completed_bytes // progress.total_bytes
+        text = f"{percent} % of {size(progress.total_bytes)}"
+    if progress.bytes_per_second:
+        text += f", {size(progress.bytes_per_second)}/s"
+    if progress.eta_seconds is not None:
+        text += f", {_duration(progress.eta_seconds)} left"
+    state: State = "Pulling"
+    if progress.state == "Verifying":
+        state, text = "Verifying", "verifying"
+    return ModelStatus(
+        **base,
+        state=state,
+        digest="",  # a digest in the status means that the model is there
+        completed_bytes=progress.completed_bytes,
+        total_bytes=progress.total_bytes,
+        bytes_per_second=progress.bytes_per_second,
+        eta_seconds=progress.eta_seconds,
+        progress=text,
+    )
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def _reason(word: str) -> Reason:
+    """The words of pulls that are reasons of conditions too; the others are a plain failure whose message says more."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return Reason.PULL_FAILED

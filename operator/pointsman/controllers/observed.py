@@ -1,0 +1,60 @@
+"""What a reconcile of a backend goes by: one value, read once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pointsman.api.conditions import Reason
+from pointsman.api.objects import LLMBackend
+from pointsman.controllers.settings import Settings
+from pointsman.domain.folding import Health
+from pointsman.domain.report import PullProgress
+from pointsman.kube.resources import Obj
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why nothing is done until somebody mends something."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The cluster around one backend."""
+
+    backend: LLMBackend
+    settings: Settings
+    now: float
+    """Unix seconds."""
+    service: Obj | None = None
+    deployment: Obj | None = None
+    claim: Obj | None = None
+    """Of the backend's own volume, or the one that `storage.existingClaim` names."""
+    jobs: Mapping[str, Obj] = field(default_factory=dict)
+    """Pull Jobs of the namespace that this backend owns or could need, by name."""
+    pods: tuple[Obj, ...] = ()
+    """Its serving pods."""
+    pull_pods: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
+    """By the Job's name."""
+    progress: Mapping[str, PullProgress] = field(default_factory=dict)
+    """What pulls report, by the Job's name."""
+    health: Health = field(default_factory=Health)
+    events: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
+    """Events of children that are stuck, by the child's UID."""
+    secret_problem: str | None = None
+    """What is wrong with the Secret that an External names."""
+    refused: Problem | None = None
+    """What the API server refused when the last plan was carried out."""
+
+    def image(self) -> tuple[str, str]:
+        """The engine's image, and whether it is the spec's or the installation's. A default that was chosen once is
+        kept: an upgrade of Pointsman restarts nothing."""
+        spec, status = self.backend.spec, self.backend.status
+        if spec.image:
+            return spec.image, "Spec"
+        if status.image and status.image_source == "Default":
+            return status.image, "Default"
+        return self.settings.engine_image(spec.engine), "Default"

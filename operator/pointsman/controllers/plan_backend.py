@@ -1,0 +1,237 @@
+"""What is to be done for a backend: observed → plan. Pure: the same view gives the same plan, and the plan of what was
+carried out is empty.
+
+Decided here: which children are written, which pulls are started, started again or ended, and what must be mended by
+somebody first. Not here: what children look like (`children.py`, `pull_job.py`), what the status says of it all
+(`backend_status.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pointsman.api import meta
+from pointsman.api.backend import Engine, Model, ModelStatus
+from pointsman.api.conditions import Reason
+from pointsman.api.source import SourceError
+from pointsman.controllers import children, pull_job
+from pointsman.controllers.drift import APPLIED_ANNOTATION, drift
+from pointsman.controllers.observed import Observed, Problem
+from pointsman.controllers.ownership import Whose, owner_reference, whose
+from pointsman.controllers.pull_job import JobEnd
+from pointsman.engines.base import Store
+from pointsman.engines.drivers import DRIVERS
+from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, owner_uids, uid_of
+
+PREDECESSOR_SECONDS = 2.0
+"""How soon to look again for the children of a deleted backend of the same name."""
+CLAIM_SECONDS = 30.0
+"""How soon to look again for a claim or a foreign object: neither is watched."""
+
+
+@dataclass(frozen=True)
+class Apply:
+    manifest: Obj
+    live: Obj | None
+    """What is there, ours; None: it must not be there."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    live: Obj
+    why: str
+
+
+@dataclass(frozen=True)
+class SetOwners:
+    """Owners of a shared pull Job; a Job is never applied twice."""
+
+    live: Obj
+    owners: tuple[Obj, ...]
+    why: str
+
+
+Step = Apply | Delete | SetOwners
+
+
+@dataclass(frozen=True)
+class Pull:
+    """How far one model's pull is, before reports are looked at."""
+
+    model: Model
+    name: str
+    """The Job's."""
+    job: Obj | None = None
+    end: JobEnd | None = None
+    known: ModelStatus | None = None
+    """The status of an earlier success of this very pull."""
+    waiting: str = ""
+    """What it waits for before it can start."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: tuple[Step, ...] = ()
+    problem: Problem | None = None
+    pulls: tuple[Pull, ...] = ()
+    store: Store | None = None
+    wait: str = ""
+    """What must happen first that is nobody's fault."""
+    again: float | None = None
+    """Seconds until it may look different without an event."""
+
+    def soon(self, seconds: float) -> Plan:
+        return replace(self, again=seconds if self.again is None else min(self.again, seconds))
+
+
+@dataclass
+class _Draft:
+    steps: list[Step] = field(default_factory=list)
+    again: list[float] = field(default_factory=list)
+
+
+def plan(seen: Observed) -> Plan:
+    backend = seen.backend
+    driver = DRIVERS[backend.spec.engine]
+    if not driver.runs_pods:
+        return Plan()
+    if (bad := _invalid(seen)) is not None:
+        return Plan(problem=bad)
+    existing = backend.spec.storage_or_default.existing_claim
+    if existing and (seen.claim is None or is_deleting(seen.claim)):
+        message = f"PersistentVolumeClaim {existing} does not exist: create it, or remove storage.existingClaim"
+        return Plan(problem=Problem(Reason.CLAIM_MISSING, message), again=CLAIM_SECONDS)
+    draft = _Draft()
+    store = children.store_of(backend, seen.claim)
+    image, _ = seen.image()
+    wanted = [(children.service(backend, driver), seen.service)]
+    if not existing:
+        wanted.append((children.claim(backend, seen.claim), seen.claim))
+    policy = seen.settings.image_pull_policy
+    wanted.append((children.deployment(backend, driver, image, store, policy), seen.deployment))
+    for manifest, live in wanted:
+        if live is not None:
+            if is_deleting(live) or whose(live, backend) is Whose.PREDECESSOR:
+                what = f"the old {live['kind']} {name_of(live)} is still being deleted"
+                return Plan(wait=what, store=store, again=PREDECESSOR_SECONDS)
+            if whose(live, backend) is Whose.FOREIGN:
+                return Plan(problem=taken(live), store=store, again=CLAIM_SECONDS)
+        if (why := _differs(manifest, live)) is not None:
+            draft.steps.append(Apply(manifest, live, why))
+    pulls = _pulls(seen, store, draft)
+    _prune(seen, {p.name for p in pulls}, draft)
+    return Plan(tuple(draft.steps), pulls=pulls, store=store, again=min(draft.again, default=None))
+
+
+def taken(live: Obj) -> Problem:
+    what = f"{live['kind']} {name_of(live)}"
+    return Problem(
+        Reason.NAME_TAKEN,
+        f"{what} exists and belongs to somebody else; it is left alone. Delete or rename it, or give this backend"
+        " another name",
+    )
+
+
+def _invalid(seen: Observed) -> Problem | None:
+    spec = seen.backend.spec
+    if (sentence := DRIVERS[spec.engine].problem(spec)) is not None:
+        return Problem(Reason.INVALID_SPEC, sentence)
+    for index, model in enumerate(spec.models if spec.engine is Engine.OLLAMA else ()):
+        try:
+            pull_job.job_name(model, "")
+        except SourceError as error:
+            return Problem(Reason.BAD_REFERENCE, f"spec.models[{index}].source: {error}")
+    return None
+
+
+def _differs(manifest: Obj, live: Obj | None) -> str | None:
+    """Why the object must be applied; None when it is as it should be."""
+    if live is None:
+        return "it does not exist"
+    if (path := drift(manifest, live)) is None:
+        return None
+    before = annotations_of(live).get(APPLIED_ANNOTATION)
+    changed = before != annotations_of(manifest)[APPLIED_ANNOTATION]
+    return "it should be different" if changed else f"{path} was changed"
+
+
+def _pulls(seen: Observed, store: Store, draft: _Draft) -> tuple[Pull, ...]:
+    if seen.claim is None or not uid_of(seen.claim):
+        return tuple(Pull(m, "", waiting="the volume is not there yet") for m in seen.backend.spec.models)
+    pulls: dict[str, Pull] = {}
+    out = []
+    for model in seen.backend.spec.models:
+        name = pull_job.job_name(model, uid_of(seen.claim))
+        if name not in pulls:
+            pulls[name] = _pull(seen, store, model, name, draft)
+        out.append(replace(pulls[name], model=model))
+    return tuple(out)
+
+
+def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) -> Pull:
+    backend = seen.backend
+    live = seen.jobs.get(name)
+    known = next((m for m in backend.status.models if m.pull == name and m.state == "Pulled" and m.digest), None)
+    asked = backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")
+    again = bool(asked) and asked != backend.status.last_handled_reconcile_at
+    pull = Pull(model, name, live, known=known)
+    if live is None:
+        if known is not None and not again:
+            return pull
+        return _start(seen, store, pull, 0, "the model is not there" if known is None else "asked for", draft)
+    if is_deleting(live):
+        draft.again.append(PREDECESSOR_SECONDS)
+        return pull
+    if backend.meta.uid not in owner_uids(live):
+        owners = (*(live["metadata"].get("ownerReferences") or ()), dict(owner_reference(backend, controller=False)))
+        draft.steps.append(SetOwners(live, owners, "this backend needs it too"))
+    end = pull_job.job_end(live, seen.pull_pods.get(name, ()))
+    pull = replace(pull, end=end)
+    if end is None:
+        return pull
+    if end.complete:
+        if end.outcome is None and known is None:
+            return _restart(seen, store, pull, 0, "its result is lost", draft)
+        return pull
+    if again:
+        return _restart(seen, store, pull, 0, "asked for", draft)
+    if not end.permanent:
+        if seen.now >= end.again_at:
+            return _restart(seen, store, pull, end.round + 1, "it is time to try again", draft)
+        draft.again.append(end.again_at - seen.now)
+    return pull
+
+
+def _restart(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
+    assert pull.job is not None
+    draft.steps.append(Delete(pull.job, why))
+    return _start(seen, store, replace(pull, job=None, end=None), round_, why, draft)
+
+
+def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
+    if store.one_node and seen.backend.spec.replicas and not any(_scheduled(p) for p in seen.pods):
+        # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
+        return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
+    manifest = pull_job.job(seen.backend, pull.model, pull.name, store, seen.settings, round_)
+    draft.steps.append(Apply(manifest, None, why))
+    return pull
+
+
+def _scheduled(pod: Obj) -> bool:
+    return bool((pod.get("spec") or {}).get("nodeName")) and not is_deleting(pod)
+
+
+def _prune(seen: Observed, wanted: set[str], draft: _Draft) -> None:
+    """Pulls that this backend no longer needs: others may."""
+    uid = seen.backend.meta.uid
+    if seen.claim is None:
+        return
+    for name, live in sorted(seen.jobs.items()):
+        if name in wanted or uid not in owner_uids(live) or is_deleting(live):
+            continue
+        others = tuple(o for o in live["metadata"]["ownerReferences"] if o.get("uid") != uid)
+        if others:
+            draft.steps.append(SetOwners(live, others, "this backend no longer needs it"))
+        else:
+            draft.steps.append(Delete(live, "no backend needs it"))

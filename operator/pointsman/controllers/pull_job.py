@@ -1,0 +1,174 @@
+"""The Job that pulls one model into one volume: its name, its manifest, and what it says when it has ended. Pure.
+
+Decided here: what makes two pulls the same (source, pin, volume), which failures stop a Job at once, how long to wait
+before a failed one is made anew. Not here: how a model travels (`models/`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from pointsman.api import meta
+from pointsman.api.backend import Model
+from pointsman.api.objects import LLMBackend
+from pointsman.api.source import parse_ollama
+from pointsman.controllers.conditions import unix
+from pointsman.controllers.ownership import owner_reference
+from pointsman.controllers.settings import Settings
+from pointsman.engines.base import CONTAINER_SECURITY, POD_SECURITY, STORE_PATH, Store, placement
+from pointsman.kube.resources import Obj, annotations_of
+from pointsman.models.errors import PERMANENT_EXIT_CODES
+from pointsman.models.outcome import PullOutcome, decode_outcome
+
+PULL_COMPONENT = "pull"
+CONTAINER = "pull"
+REPORT_PORT = 9091
+BACKOFF_LIMIT = 3
+"""Pods that may fail before the Job does (Kubernetes waits 10, 20, 40 s between them)."""
+ROUND_ANNOTATION = f"{meta.GROUP}/round"
+"""How often the Job was made anew."""
+FIRST_WAIT = 60.0
+LONGEST_WAIT = 900.0
+"""Seconds before a failed Job is made anew: doubling from the first to the longest."""
+
+
+def job_name(model: Model, volume_uid: str) -> str:
+    """One pull per (source, pin, volume). Raises `SourceError`."""
+    key = "\n".join((str(parse_ollama(model.source or "")), model.digest or "", volume_uid))
+    return "pmb-pull-" + hashlib.sha256(key.encode()).hexdigest()[:10]
+
+
+def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Settings, round_: int) -> Obj:
+    """Made once and never applied again: a Job's template cannot change. It follows the store to its node and carries
+    the server's node constraints, so that it never binds the volume where the server cannot run."""
+    labels = {
+        meta.MANAGED_BY_LABEL: meta.MANAGED_BY,
+        "app.kubernetes.io/name": "pointsman-pull",
+        meta.COMPONENT_LABEL: PULL_COMPONENT,
+        meta.SOURCE_LABEL: name,
+    }
+    args = ["pull", model.source, "--store", STORE_PATH, "--report-port", str(REPORT_PORT)]
+    if model.digest:
+        args += ["--digest", model.digest]
+    if settings.pull.parallel:
+        args += ["--parallel", str(settings.pull.parallel)]
+    token = {"secretKeyRef": {"name": meta.REPORT_SECRET, "key": meta.REPORT_SECRET_KEY}}
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": args,
+        "env": [{"name": "POINTSMAN_REPORT_TOKEN", "valueFrom": token}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
+        "ports": [{"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"}],
+        "resources": settings.pull.resources.to_api(),
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "store", "mountPath": STORE_PATH},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
+        ],
+    }
+    where = placement(backend.spec, store)
+    where.pop("runtimeClassName", None)  # a pull needs no GPU runtime
+    if not store.one_node:
+        where = {}
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "terminationGracePeriodSeconds": 30,
+        "containers": [container],
+        "volumes": [
+            {"name": "store", "persistentVolumeClaim": {"claimName": store.claim}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+        **where,
+    }
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": s} for s in settings.image_pull_secrets]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": backend.meta.namespace,
+            "labels": labels,
+            "annotations": {ROUND_ANNOTATION: str(round_)},
+            "ownerReferences": [owner_reference(backend, controller=False)],
+        },
+        "spec": {
+            "backoffLimit": BACKOFF_LIMIT,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER, "operator": "In", "values": sorted(PERMANENT_EXIT_CODES),
+                        },
+                    },
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                ]
+            },
+            "template": {"metadata": {"labels": {**labels, meta.VOLUME_LABEL: store.label}}, "spec": pod},
+        },
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a Job ended."""
+
+    complete: bool
+    outcome: PullOutcome | None
+    """What its last pod left; None when that pod is gone or was killed."""
+    failed_at: float
+    """Unix seconds; 0 for a complete one."""
+    round: int
+
+    @property
+    def permanent(self) -> bool:
+        return self.outcome is not None and self.outcome.permanent
+
+    @property
+    def again_at(self) -> float:
+        """When it may be made anew, in Unix seconds."""
+        return self.failed_at + min(LONGEST_WAIT, FIRST_WAIT * 2.0**self.round)
+
+
+def job_end(live: Obj, pods: Iterable[Obj]) -> JobEnd | None:
+    """None while the Job runs."""
+    status = live.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed"):
+            complete = condition["type"] == "Complete"
+            failed_at = 0.0 if complete else unix(condition.get("lastTransitionTime") or "")
+            return JobEnd(complete, outcome_of(pods, complete), failed_at, round_of(live))
+    return None
+
+
+def round_of(live: Obj) -> int:
+    try:
+        return min(int(annotations_of(live).get(ROUND_ANNOTATION, "0")), 32)
+    except ValueError:
+        return 0
+
+
+def outcome_of(pods: Iterable[Obj], complete: bool) -> PullOutcome | None:
+    """The outcome of the newest pod that left one of the right kind."""
+    found: list[tuple[str, PullOutcome]] = []
+    for pod in pods:
+        for container in (pod.get("status") or {}).get("containerStatuses") or ():
+            ended = (container.get("state") or {}).get("terminated") or {}
+            try:
+                outcome = decode_outcome(ended.get("message") or "")
+            except msgspec.DecodeError:
+                continue
+            if (outcome.state == "Pulled") == complete:
+                found.append((ended.get("finishedAt") or "", outcome))
+    return max(found, key=lambda f: f[0])[1] if found else None

@@ -1,0 +1,111 @@
+"""The operator's settings: one YAML file, checked whole, unknown keys refused.
+
+Decided here: what an installation may choose, and every default. Not here: what one backend may choose (`api/`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from pointsman import __version__
+from pointsman.api import meta
+from pointsman.api.backend import Engine, Resources, Toleration
+from pointsman.api.scalars import DnsLabel, Duration, seconds
+
+DEFAULT_IMAGE = f"ghcr.io/pointsman/pointsman:{__version__}"
+DEFAULT_OLLAMA = "docker.io/ollama/ollama:0.17.4"
+
+
+class BadSettings(Exception):
+    """The file cannot be used. The text is one sentence that names the key."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class OllamaSettings(_Part):
+    image: Annotated[str, Field(min_length=1)] = DEFAULT_OLLAMA
+    """Engine image of backends that name none; running backends keep theirs."""
+
+
+class EnginesSettings(_Part):
+    ollama: OllamaSettings = OllamaSettings()
+
+
+class GatewaySettings(_Part):
+    """The gateway of each namespace."""
+
+    replicas: Annotated[int, Field(ge=1, le=100)] = 2
+    resources: Resources = Resources(requests={"cpu": "100m", "memory": "64Mi"}, limits={"memory": "512Mi"})
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    priority_class_name: str = ""
+    remove_after: Duration = "5m"
+    """How long a namespace keeps its gateway after its last resource is gone."""
+    drain_seconds: Annotated[int, Field(ge=0, le=3600)] = 600
+    """How long a stopping gateway may take to finish its streams."""
+
+
+class PullSettings(_Part):
+    """The Jobs that pull models."""
+
+    resources: Resources = Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "1Gi"})
+    parallel: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Parts of a model fetched at once; the program's own default when not given."""
+
+
+class LeaseSettings(_Part):
+    namespace: DnsLabel | None = None
+    """The operator's own namespace when not given."""
+    name: str = meta.LEASE_NAME
+
+
+class Settings(_Part):
+    image: Annotated[str, Field(min_length=1)] = DEFAULT_IMAGE
+    """The image of operator, gateway and pull."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets that gateways and pulls use; they must exist in each namespace."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to look after; empty: all."""
+    engines: EnginesSettings = EnginesSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    pull: PullSettings = PullSettings()
+    lease: LeaseSettings = LeaseSettings()
+    workers: Annotated[int, Field(ge=1, le=64)] = 8
+    """Resources reconciled at once."""
+
+    def engine_image(self, engine: Engine) -> str:
+        """The image of backends that name none; empty for an engine that runs no pods."""
+        return self.engines.ollama.image if engine is Engine.OLLAMA else ""
+
+    @property
+    def remove_gateway_after(self) -> float:
+        """Seconds."""
+        return seconds(self.gateway.remove_after)
+
+
+def load(path: Path | None) -> Settings:
+    """Raises `BadSettings`."""
+    if path is None:
+        return Settings()
+    try:
+        raw: Any = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"the settings file cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise BadSettings(f"the settings file is not YAML: {error}") from error
+    try:
+        return Settings.model_validate(raw or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the settings"
+        if first["type"] == "extra_forbidden":
+            raise BadSettings(f"settings: unknown key {key}: remove it") from error
+        raise BadSettings(f"settings: {key}: {first['msg']}") from error

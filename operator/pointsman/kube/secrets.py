@@ -1,0 +1,148 @@
+"""What the operator knows of users' Secrets: whether they exist and which keys hold a usable value. Never a value.
+
+Decided here: one metadata-only watch for each namespace in which a Secret is referenced (a Secret can be a megabyte, a
+cluster can have thousands), and a GET of a referenced one when its version changed, of which only the shape is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pointsman.kube.connect import METADATA, METADATA_LIST, ApiError, Connection, Gone, NotFound
+from pointsman.kube.resources import SECRETS
+
+log = logging.getLogger(__name__)
+
+SYNC_SECONDS = 5.0
+BACKOFF_SECONDS = 5.0
+USABLE, UNUSABLE, EMPTY = "set", "\x00", ""
+"""What stands in place of a value: usable as a header, not usable, nothing."""
+TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105  a type's name
+
+
+@dataclass(frozen=True)
+class SecretShape:
+    """A Secret without what is secret."""
+
+    version: str
+    keys: Mapping[str, str]
+    """Key → one of `USABLE`, `UNUSABLE`, `EMPTY`."""
+
+
+@dataclass
+class _Space:
+    """One namespace that is watched."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class SecretWatch:
+    """Answers for Secrets by name. `close()` ends its watches."""
+
+    def __init__(self, connection: Connection, on_change: Callable[[str, str], None]) -> None:
+        """`on_change` gets the namespace and name of a Secret that was asked for and is another now."""
+        self._connection = connection
+        self._on_change = on_change
+        self._spaces: dict[str, _Space] = {}
+        self._shapes: dict[tuple[str, str], SecretShape | None] = {}
+
+    async def shape(self, namespace: str, name: str) -> SecretShape | None:
+        """None when it does not exist. Raises `ApiError`."""
+        space = self._spaces.get(namespace)
+        if space is None:
+            space = self._spaces[namespace] = _Space()
+            space.task = asyncio.create_task(self._follow(namespace, space), name=f"secrets of {namespace}")
+        try:
+            await asyncio.wait_for(space.synced.wait(), SYNC_SECONDS)
+        except TimeoutError:
+            return await self._read(namespace, name)
+        version = space.versions.get(name)
+        known = self._shapes.get((namespace, name))
+        if version is None:
+            self._shapes[namespace, name] = None
+            return None
+        if known is not None and known.version == version:
+            return known
+        return await self._read(namespace, name)
+
+    async def close(self) -> None:
+        for space in self._spaces.values():
+            if space.task is not None:
+                space.task.cancel()
+        self._spaces.clear()
+
+    async def _read(self, namespace: str, name: str) -> SecretShape | None:
+        try:
+            secret = await self._connection.request("GET", SECRETS.path(namespace, name))
+        except NotFound:
+            shape = None
+        else:
+            # A service account's token must not leave the cluster: it counts as having no keys.
+            data = {} if secret.get("type") == TOKEN_TYPE else secret.get("data") or {}
+            shape = SecretShape(secret["metadata"]["resourceVersion"], {k: _kind(v) for k, v in data.items()})
+        self._shapes[namespace, name] = shape
+        return shape
+
+    async def _follow(self, namespace: str, space: _Space) -> None:
+        while True:
+            try:
+                version = await self._list(namespace, space)
+                while True:
+                    version = await self._watch(namespace, space, version)
+            except Gone:
+                continue
+            except ApiError as error:
+                log.info("the Secrets of %s cannot be watched, trying again: %s", namespace, error.message)
+            await asyncio.sleep(BACKOFF_SECONDS * (0.5 + random.random()))
+
+    async def _list(self, namespace: str, space: _Space) -> str:
+        params = {"limit": "500"}
+        found: dict[str, str] = {}
+        while True:
+            page = await self._connection.request("GET", SECRETS.path(namespace), params=params, accept=METADATA_LIST)
+            found |= {i["metadata"]["name"]: i["metadata"]["resourceVersion"] for i in page.get("items") or ()}
+            following = page["metadata"].get("continue")
+            if not following:
+                break
+            params["continue"] = following
+        before, space.versions = space.versions, found
+        for name in before.keys() | found.keys():
+            if before.get(name) != found.get(name):
+                self._tell(namespace, name)
+        space.synced.set()
+        return str(page["metadata"]["resourceVersion"])
+
+    async def _watch(self, namespace: str, space: _Space, version: str) -> str:
+        async for event in self._connection.watch(SECRETS.path(namespace), resource_version=version, accept=METADATA):
+            metadata = event["object"]["metadata"]
+            version = metadata["resourceVersion"]
+            if event["type"] == "BOOKMARK":
+                continue
+            if event["type"] == "DELETED":
+                space.versions.pop(metadata["name"], None)
+            else:
+                space.versions[metadata["name"]] = version
+            self._tell(namespace, metadata["name"])
+        return version
+
+    def _tell(self, namespace: str, name: str) -> None:
+        if (namespace, name) in self._shapes:
+            self._on_change(namespace, name)
+
+
+def _kind(encoded: str) -> str:
+    try:
+        value = base64.b64decode(encoded).decode().strip()
+    except (UnicodeDecodeError, binascii.Error):
+        return UNUSABLE
+    if not value:
+        return EMPTY
+    return USABLE if value.isascii() and value.isprintable() else UNUSABLE
