@@ -68,7 +68,7 @@ class Admin:
         self.port = 0
         """The port that is listened on."""
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str | None, port: int) -> None:
         """Listens. Raises `OSError` when the address cannot be had."""
         app = web.Application(client_max_size=BODY_LIMIT)
         app.router.add_get("/healthz", self._healthz)
