@@ -38,6 +38,8 @@ class Context:
     """This process's name, in Events."""
     changes: Counter[str] = field(default_factory=Counter)
     """Counts what changed of a namespace's resources and Secrets: a compiled table is good while it stays."""
+    gateway_trouble: dict[str, str] = field(default_factory=dict)
+    """Why a namespace's gateway cannot be made, in a sentence."""
     _tables: dict[str, tuple[int, RoutingTable]] = field(default_factory=dict)
 
     def backend(self, body: Obj) -> LLMBackend:

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from pointsman import __version__
 from pointsman.api import meta
 from pointsman.api.backend import Engine, Resources, Toleration
-from pointsman.api.scalars import DnsLabel, Duration, seconds
+from pointsman.api.scalars import Duration, ObjectName, seconds
 
 DEFAULT_IMAGE = f"ghcr.io/pointsman/pointsman:{__version__}"
 DEFAULT_OLLAMA = "docker.io/ollama/ollama:0.17.4"
@@ -61,7 +61,7 @@ class PullSettings(_Part):
 
 
 class LeaseSettings(_Part):
-    namespace: DnsLabel | None = None
+    namespace: ObjectName | None = None
     """The operator's own namespace when not given."""
     name: str = meta.LEASE_NAME
 

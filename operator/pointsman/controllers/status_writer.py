@@ -23,9 +23,9 @@ class StatusWriter(Generic[S]):
     """Of one kind."""
 
     def __init__(self, context: Context, figures: Callable[[S], S]) -> None:
-        """`figures`: the status without its figures."""
+        """`figures` gives a status without its figures."""
         self._context = context
-        self._without = figures
+        self._without: Callable[[S], S] = figures
         self._written: dict[str, float] = {}
         """When figures of an object were last written, by its UID."""
 
