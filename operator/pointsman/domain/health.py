@@ -210,7 +210,7 @@ class EndpointMachine:
             case Verdict.FAILURE:
                 return self._failed(judged, request, now)
             case Verdict.STALLED:
-                if self.advanced_at >= waited_since:
+                if self.advanced_at > waited_since:
                     return None
                 return self._eject(judged.why.value, judged.sentence, now, request)
             case Verdict.BUSY:

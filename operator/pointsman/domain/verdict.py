@@ -81,3 +81,5 @@ class Judgement:
 
 
 SUCCESS = Judgement(Verdict.SUCCESS, Why.ANSWERED)
+EMPTY = Judgement(Verdict.FAILURE, Why.EMPTY, "it ended without any content", by_answer=True)
+INCOMPLETE = Judgement(Verdict.FAILURE, Why.INCOMPLETE, "the stream ended before its answer did")

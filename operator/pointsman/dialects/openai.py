@@ -1,0 +1,223 @@
+"""OpenAI's chat completions on the wire: what a request asks for, its model name spliced, its errors and lists. Pure.
+
+Decided here: which fields are read, where the body is changed, and the shape of errors. Not here: what an answer is
+worth (`openai_answer.py`). Source: https://platform.openai.com/docs/api-reference/chat.
+
+Invariant: the body is never serialised again. Only the model's name and `stream_options` are replaced, at their byte
+offsets at depth 1; everything else, unknown fields included, goes on as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+CHAT_PATH = "/chat/completions"
+USAGE_FIELD = "stream_options"
+"""The field that we may add to a request; a 4xx that names it is our own doing."""
+
+_SMALL = 16 * 1024
+"""Bytes up to which searching the whole body is cheaper than walking its keys."""
+_KEY = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*')
+_NEXT = re.compile(rb"[ \t\r\n]*([,}])")
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_USAGE_OPTIONS = b'{"include_usage":true}'
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A request that cannot be served, in OpenAI's terms."""
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+
+
+Span = tuple[int, int]
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """What routing and relaying need of a chat request."""
+
+    body: bytes
+    model: str
+    stream: bool
+    wants_usage: bool
+    """The client asked for the usage frame of a stream."""
+    has_stop: bool
+    model_span: Span
+    """Byte offsets of the model's value within `body`, quotes included."""
+    options_span: Span | None
+    """The same of `stream_options`; None when it is absent."""
+
+
+_ABSENT = msgspec.Raw()
+
+
+class _Head(msgspec.Struct, gc=False):
+    model: str
+    stream: bool | None = None
+    stream_options: msgspec.Raw = _ABSENT
+    stop: msgspec.Raw = _ABSENT
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+_keys_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_options_decoder = msgspec.json.Decoder(dict[str, Any] | None)
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_chat(body: bytes) -> ChatRequest | Complaint:
+    """Reads the routed fields of a request body."""
+    try:
+        head = _head_decoder.decode(body)
+    except msgspec.ValidationError as e:
+        return _invalid(str(e))
+    except (msgspec.DecodeError, RecursionError) as e:
+        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
+    if not head.model:
+        return Complaint(400, "the field model is empty", None, "model")
+    stream = bool(head.stream)
+    spans = _search(body, stream) if len(body) <= _SMALL else None
+    if spans is None:
+        found = _walk(body)
+        if isinstance(found, Complaint):
+            return found
+        spans = found
+    model_span, options_span = spans
+    wants_usage = False
+    if stream and head.stream_options is not _ABSENT:
+        try:
+            options = _options_decoder.decode(head.stream_options)
+        except msgspec.DecodeError:
+            return Complaint(400, "stream_options must be an object", None, USAGE_FIELD)
+        wants_usage = bool(options and options.get("include_usage"))
+    return ChatRequest(
+        body, head.model, stream, wants_usage, bytes(head.stop) not in (b"", b"null", b"[]"), model_span, options_span
+    )
+
+
+def compose(request: ChatRequest, model: str, *, ask_usage: bool) -> bytes:
+    """The body for a backend that calls the model `model`; with `ask_usage` a stream is asked for its usage frame."""
+    body = request.body
+    start, end = request.model_span
+    name = encoded_name(model)
+    if not (request.stream and ask_usage) or request.wants_usage:
+        return body[:start] + name + body[end:]
+    span = request.options_span
+    if span is None:
+        brace = body.rindex(b"}")
+        return body[:start] + name + body[end:brace] + b',"stream_options":' + _USAGE_OPTIONS + body[brace:]
+    options = _options_decoder.decode(body[span[0] : span[1]]) or {}
+    edits = sorted([(start, end, name), (*span, _encode(options | {"include_usage": True}))])
+    (a, b, first), (c, d, second) = edits
+    return body[:a] + first + body[b:c] + second + body[d:]
+
+
+@lru_cache(maxsize=1024)
+def encoded_name(model: str) -> bytes:
+    return _encode(model)
+
+
+def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
+    """OpenAI's error shape. `kind` is its `type`, such as `invalid_request_error`."""
+    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def error_event(message: str, kind: str, code: str | None = None) -> bytes:
+    """The same within a stream."""
+    return b"data: " + error_body(message, kind, code) + b"\n\n"
+
+
+def complaint_body(complaint: Complaint) -> bytes:
+    return error_body(complaint.message, "invalid_request_error", complaint.code, complaint.param)
+
+
+def models_body(names: Iterable[str]) -> bytes:
+    """The answer to GET /v1/models."""
+    return _encode({"object": "list", "data": [_model(n) for n in names]})
+
+
+def model_body(name: str) -> bytes:
+    return _encode(_model(name))
+
+
+def _model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
+
+
+def _invalid(text: str) -> Complaint:
+    if "missing required field `model`" in text:
+        return Complaint(400, "the field model is missing: it names the model to use", "missing_model", "model")
+    for field in ("model", "stream"):
+        if text.endswith(f"`$.{field}`"):
+            return Complaint(400, f"the field {field} has the wrong type: {text}", "invalid_type", field)
+    return Complaint(400, f"the body must be a JSON object: {text}", "invalid_json")
+
+
+def _search(body: bytes, stream: bool) -> tuple[Span, Span | None] | None:
+    """Finds the values by their keys' text; None when that alone does not settle it.
+
+    A quote within a JSON string is always escaped, so `"model"` with both quotes is a whole string token. If it stands
+    once, and no key can be written with escapes (`\\u00..` is the only way to escape a letter), it is the key at
+    depth 1 that the decoder has seen.
+    """
+    if b"\\u00" in body:
+        return None
+    model = _value_of(body, b'"model"')
+    if model is None or body.count(b'"stream"') > 1:
+        return None
+    start, _ = model
+    if body[start : start + 1] != b'"':
+        return None
+    end = body.find(b'"', start + 1) + 1
+    if body.find(b"\\", start, end) >= 0:
+        return None
+    if stream and b'"stream_options"' in body:
+        return None
+    return (start, end), None
+
+
+def _value_of(body: bytes, key: bytes) -> Span | None:
+    at = body.find(key)
+    if at < 0 or body.find(key, at + len(key)) >= 0:
+        return None
+    colon = _COLON.match(body, at + len(key))
+    return (colon.end(), -1) if colon else None
+
+
+def _walk(body: bytes) -> tuple[Span, Span | None] | Complaint:
+    """Walks the keys at depth 1 beside the decoder's view of them. They part where a key is written twice: the decoder
+    keeps one, the text has two."""
+    fields = _keys_decoder.decode(body)
+    spans: dict[str, Span] = {}
+    at = body.index(b"{") + 1
+    for key, raw in fields.items():
+        match = _KEY.match(body, at)
+        value = bytes(raw)
+        if match is None or _decode_key(match[1]) != key or not body.startswith(value, match.end()):
+            return _twice(key)
+        spans[key] = (match.end(), match.end() + len(value))
+        after = _NEXT.match(body, match.end() + len(value))
+        if after is None:
+            return _twice(key)
+        at = after.end()
+    if body[at - 1 : at] != b"}":
+        return _twice(None)
+    return spans["model"], spans.get(USAGE_FIELD)
+
+
+def _decode_key(text: bytes) -> str:
+    return str(msgspec.json.decode(b'"' + text + b'"')) if b"\\" in text else text.decode(errors="replace")
+
+
+def _twice(key: str | None) -> Complaint:
+    where = f" near {key}" if key else ""
+    return Complaint(400, f"a key of the body is written twice{where}: write each once", "duplicate_key", key)

@@ -1,0 +1,201 @@
+"""What is in an answer of OpenAI's chat completions: content, ends, usage, errors. Pure.
+
+Decided here: what counts as content, when a stream is complete and when an answer is empty (failover.md §1). Not here:
+how bytes become frames (`sse.py`), and what follows from the verdict.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.dialects.sse import Frame
+from pointsman.domain.judging import Said, said_in
+from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
+
+_BROKEN_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
+_OTHER_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its answer is no chat completion", by_answer=True)
+_ERROR = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under status 200", by_answer=True)
+_ABSENT = msgspec.Raw()
+_NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the backend counted them; None when it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    """A message or a delta. Raw: only whether something is there matters."""
+
+    content: msgspec.Raw = _ABSENT
+    reasoning_content: msgspec.Raw = _ABSENT
+    reasoning: msgspec.Raw = _ABSENT
+    thinking: msgspec.Raw = _ABSENT
+    refusal: msgspec.Raw = _ABSENT
+    tool_calls: msgspec.Raw = _ABSENT
+    function_call: msgspec.Raw = _ABSENT
+    audio: msgspec.Raw = _ABSENT
+    images: msgspec.Raw = _ABSENT
+
+    def speaks(self) -> bool:
+        content = self.content
+        if content is not _ABSENT and bytes(content) not in _NOTHING:
+            return True
+        for raw in (
+            self.tool_calls, self.reasoning_content, self.reasoning, self.thinking, self.refusal, self.function_call,
+            self.audio, self.images,
+        ):  # fmt: skip
+            if raw is not _ABSENT and bytes(raw) not in _NOTHING:
+                return True
+        return False
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Part | None = None
+    message: _Part | None = None
+    finish_reason: str | None = None
+    stop_reason: msgspec.Raw = _ABSENT
+
+
+class _Answer(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+_decode_usage = msgspec.json.Decoder(Usage | None).decode
+
+
+class _End:
+    """How the choices of one answer ended."""
+
+    __slots__ = ("finished", "open", "reason", "usage")
+
+    def __init__(self) -> None:
+        self.open: set[int] = set()
+        self.finished = False
+        """At least one choice ended and none is open."""
+        self.reason: str | None = None
+        self.usage: Usage | None = None
+
+    def explains_silence(self, has_stop: bool) -> bool:
+        """Is there a reason for an answer without content?"""
+        spent = self.usage.completion_tokens if self.usage else None
+        match self.reason:
+            case "content_filter" | "stop_sequence" | "load" | "unload":
+                return True
+            case "length":
+                return spent != 0
+            case "stop":
+                return has_stop and bool(spent)
+        return False
+
+
+class ChatStream:
+    """Reads the events of one stream."""
+
+    done_event = b"data: [DONE]\n\n"
+
+    __slots__ = ("_end", "content", "error", "has_stop")
+
+    def __init__(self, has_stop: bool = False) -> None:
+        self.has_stop = has_stop
+        self.content = False
+        self.error: Said | None = None
+        self._end = _End()
+
+    @property
+    def finished(self) -> bool:
+        """Every opened choice has its finish_reason."""
+        return self._end.finished
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._end.usage
+
+    def read(self, data: bytes, event: str) -> Frame:
+        """`data` is the joined data of one event, `event` its type."""
+        if data.startswith(b"[DONE]"):
+            return Frame.DONE
+        try:
+            answer = _decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            return Frame.BROKEN
+        if answer.error is not _ABSENT and bytes(answer.error) not in _NOTHING:
+            self.error = said_in(data)
+            return Frame.ERROR
+        if event == "error":
+            self.error = said_in(data)
+            return Frame.ERROR
+        end = self._end
+        if answer.usage is not _ABSENT and (usage := _usage(answer.usage)) is not None:
+            end.usage = usage
+        choices = answer.choices
+        if not choices:
+            return Frame.USAGE if answer.usage is not _ABSENT else Frame.QUIET
+        content = False
+        for choice in choices:
+            part = choice.delta
+            if part is not None and part.speaks():
+                content = True
+            if choice.finish_reason is None:
+                end.open.add(choice.index)
+            else:
+                end.open.discard(choice.index)
+                end.reason = "stop_sequence" if _matched(choice) else choice.finish_reason
+                end.finished = not end.open
+                continue
+            end.finished = False
+        if content:
+            self.content = True
+            return Frame.CONTENT
+        return Frame.QUIET
+
+    def verdict(self) -> Judgement:
+        """Of a stream that ended by itself, cleanly."""
+        if self.content:
+            return SUCCESS if self.finished else INCOMPLETE
+        if self.finished and self._end.explains_silence(self.has_stop):
+            return SUCCESS
+        return EMPTY
+
+
+def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
+    """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
+    try:
+        answer = _decode(body)
+    except msgspec.ValidationError:
+        return _OTHER_JSON, None, None
+    except (msgspec.DecodeError, RecursionError):
+        return _BROKEN_JSON, None, None
+    if answer.error is not _ABSENT and bytes(answer.error) not in _NOTHING:
+        return _ERROR, None, said_in(body)
+    usage = _usage(answer.usage) if answer.usage is not _ABSENT else None
+    choices = answer.choices or ()
+    for choice in choices:
+        if choice.message is not None and choice.message.speaks():
+            return SUCCESS, usage, None
+    end = _End()
+    end.usage = usage
+    for choice in choices:
+        end.reason = "stop_sequence" if _matched(choice) else choice.finish_reason
+        if end.explains_silence(has_stop):
+            return SUCCESS, usage, None
+    return EMPTY, usage, None
+
+
+def _matched(choice: _Choice) -> bool:
+    """vLLM names the stop string or token that matched."""
+    return choice.stop_reason is not _ABSENT and bytes(choice.stop_reason) not in _NOTHING
+
+
+def _usage(raw: msgspec.Raw) -> Usage | None:
+    try:
+        usage: Usage | None = _decode_usage(raw)
+    except msgspec.DecodeError:
+        return None
+    return usage

@@ -1,0 +1,201 @@
+"""A stream of server-sent events, held back until it has content, then passed on frame by frame. Pure.
+
+Decided here: how bytes become frames, what is held back, what goes on, and how a stream ends. Not here: what a frame
+means in its dialect (`EventReader`), sockets and time (`gateway/relay.py`). Source: the HTML standard, §9.2.
+
+Invariants: only whole frames go on; nothing goes on before the commit point; after the end nothing does.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Protocol
+
+from pointsman.domain.judging import Said, judge_said
+from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Verdict, Why
+
+HELD_BYTES = 1024 * 1024
+FRAME_BYTES = 8 * 1024 * 1024
+
+_BROKEN = Judgement(Verdict.FAILURE, Why.BROKEN_STREAM, "it sent an event that is no JSON")
+_HELD_TOO_MUCH = Judgement(Verdict.FAILURE, Why.TOO_LARGE, "it sent more than 1 MiB of events without content")
+_FRAME_TOO_LARGE = Judgement(Verdict.FAILURE, Why.TOO_LARGE, "it sent an event larger than 8 MiB")
+_CUT = Judgement(Verdict.FAILURE, Why.CUT, "the connection was cut within the answer")
+
+
+class Frame(Enum):
+    """What one event of a stream is."""
+
+    CONTENT = auto()
+    QUIET = auto()
+    """A role, an empty delta, an end: carries no content."""
+    USAGE = auto()
+    """Only the usage, which not every client asked for."""
+    DONE = auto()
+    ERROR = auto()
+    BROKEN = auto()
+
+
+class EventReader(Protocol):
+    """A dialect's understanding of one stream."""
+
+    done_event: bytes
+    error: Said | None
+    content: bool
+
+    @property
+    def finished(self) -> bool: ...
+    def read(self, data: bytes, event: str) -> Frame: ...
+    def verdict(self) -> Judgement: ...
+
+
+class EventStream:
+    """Feed it what came; send on what `feed` gives back. `ended` holds the judgement when the stream is over."""
+
+    __slots__ = ("_held", "_held_size", "_hide_usage", "_tail", "committed", "ended", "progress", "reader")
+
+    def __init__(self, reader: EventReader, *, hide_usage: bool) -> None:
+        self.reader = reader
+        self.committed = False
+        """Content has been given out: no second answer may follow."""
+        self.progress = False
+        """The last `feed` brought content or the end of a choice, not only keep-alive."""
+        self.ended: Judgement | None = None
+        self._hide_usage = hide_usage
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._tail = b""
+
+    def over(self) -> bool:
+        return self.ended is not None
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes what the backend sent; returns what the client may have now."""
+        self.progress = False
+        if self.over():
+            return b""
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        if b"\r" in data:
+            data = self._normalise(data)
+        end = data.rfind(b"\n\n") + 2
+        if end == 1:
+            self._keep(data)
+            return b""
+        if end != len(data):
+            self._keep(data[end:])
+            data = data[:end]
+        return self._frames(data)
+
+    def finish(self, clean: bool) -> bytes:
+        """The backend's answer ended: `clean` when its HTTP framing says so, not when the connection was cut."""
+        if self.over():
+            return b""
+        out = b""
+        tail = self._tail.replace(b"\r", b"\n").strip(b"\n")
+        if tail:
+            # The last event may lack its blank line: it counts if it is whole.
+            self._tail = b""
+            out = self._frames(tail + b"\n\n")
+            if self.over():
+                if self.ended is _BROKEN:
+                    self.ended = _CUT
+                return out
+        return out + (self._close() if clean or self.reader.finished else self._fail(_CUT))
+
+    def complete(self) -> bytes:
+        """Ends a stream whose choices have all finished and that says nothing more."""
+        return b"" if self.over() else self._close()
+
+    def take_held(self) -> bytes:
+        """What was held back, for an empty answer that is passed on in the end."""
+        held, self._held = b"".join(self._held), []
+        return held
+
+    # ---- inner
+
+    def _normalise(self, data: bytes) -> bytes:
+        # A CR at the very end may be half of a CRLF: it waits for what follows.
+        if data.endswith(b"\r"):
+            self._tail = b"\r"
+            data = data[:-1]
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _keep(self, rest: bytes) -> None:
+        self._tail = rest + self._tail
+        if len(self._tail) > FRAME_BYTES:
+            self.ended = _FRAME_TOO_LARGE
+
+    def _frames(self, data: bytes) -> bytes:
+        """`data` ends with a blank line. Usually it is one frame, and goes on as it came."""
+        if data.find(b"\n\n") + 2 == len(data):
+            return self._one(data[:-2], data)
+        out = []
+        for text in data[:-2].split(b"\n\n"):
+            if text.strip(b"\n"):
+                out.append(self._one(text, text + b"\n\n"))
+                if self.ended is not None:
+                    break
+        return b"".join(out)
+
+    def _one(self, text: bytes, frame: bytes) -> bytes:
+        if text.startswith(b"data: ") and text.find(b"\n", 6) < 0:
+            kind = self.reader.read(text[6:], "")
+        else:
+            data, event = _fields(text)
+            kind = self.reader.read(data, event) if data else Frame.QUIET
+            if not data:
+                return self._quiet(frame)
+        if kind is Frame.CONTENT:
+            self.progress = True
+            if self.committed:
+                return frame
+            self.committed = True
+            return self.take_held() + frame
+        if kind is Frame.QUIET:
+            self.progress = self.progress or self.reader.finished
+            return self._quiet(frame)
+        if kind is Frame.USAGE:
+            return b"" if self._hide_usage else self._quiet(frame)
+        if kind is Frame.DONE:
+            return self._close()
+        if kind is Frame.ERROR:
+            return self._fail(judge_said(self.reader.error))
+        return self._fail(_BROKEN)
+
+    def _quiet(self, frame: bytes) -> bytes:
+        if self.committed:
+            return frame
+        self._held.append(frame)
+        self._held_size += len(frame)
+        if self._held_size > HELD_BYTES:
+            self.ended = _HELD_TOO_MUCH
+        return b""
+
+    def _close(self) -> bytes:
+        self.ended = judged = self.reader.verdict()
+        if judged is SUCCESS:
+            self.committed = True
+            return self.take_held() + self.reader.done_event
+        if judged is EMPTY:
+            self._held.append(self.reader.done_event)
+        return b""
+
+    def _fail(self, judged: Judgement) -> bytes:
+        self.ended = judged
+        return b""
+
+
+def _fields(text: bytes) -> tuple[bytes, str]:
+    """The data and the type of an event; a comment has no data."""
+    data: list[bytes] = []
+    event = ""
+    for line in text.split(b"\n"):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name.removeprefix(b"\xef\xbb\xbf") == b"data":
+            data.append(value)
+        elif name == b"event":
+            event = value.decode("latin-1")
+    return b"\n".join(data), event

@@ -1,0 +1,131 @@
+"""Which operation does a path name, and what is answered without asking a backend?
+
+Decided here: paths, methods, and the answers that need no backend. Not here: how a chat travels (`exchange.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from pointsman.dialects.openai import (
+    ChatRequest,
+    Complaint,
+    complaint_body,
+    model_body,
+    models_body,
+    parse_chat,
+)
+from pointsman.gateway import replies
+from pointsman.gateway.exchange import Exchange
+from pointsman.gateway.http1 import Request
+
+if TYPE_CHECKING:
+    from pointsman.gateway.datapath import DataPath
+    from pointsman.gateway.server import ClientConnection
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
+CHAT = b"/v1/chat/completions"
+MODELS = b"/v1/models"
+_NAMES_SHOWN = 50
+
+
+def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchange | None:
+    """Begins a chat and returns its exchange, or answers at once and returns None."""
+    headers = request.headers
+    request_id = headers.get(b"x-request-id")
+    if request_id is None or _REQUEST_ID.fullmatch(request_id) is None:
+        request_id = path.new_id()
+    if request.path == CHAT:
+        if request.method != b"POST":
+            _no(path, client, request, request_id, _wrong_method("POST"), b"allow: POST\r\n")
+            return None
+        return _chat(path, client, request, request_id)
+    if request.path == MODELS or request.path.startswith(MODELS + b"/"):
+        if request.method not in (b"GET", b"HEAD"):
+            _no(path, client, request, request_id, _wrong_method("GET"), b"allow: GET, HEAD\r\n")
+            return None
+        _models(path, client, request, request_id)
+        return None
+    text = request.path[:128].decode("ascii", "replace")
+    complaint = Complaint(404, f"there is no {text} here: POST /v1/chat/completions, GET /v1/models", "not_found")
+    _no(path, client, request, request_id, complaint)
+    return None
+
+
+def _chat(path: DataPath, client: ClientConnection, request: Request, request_id: bytes) -> Exchange | None:
+    started = path.state.clock()
+    headers = request.headers
+    if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
+        complaint = Complaint(415, "send the body without Content-Encoding", "unsupported_encoding")
+        _no(path, client, request, request_id, complaint)
+        return None
+    chat = parse_chat(request.body)
+    if not isinstance(chat, ChatRequest):
+        _no(path, client, request, request_id, chat)
+        return None
+    route = path.state.table.names.get(chat.model)
+    if route is None:
+        _no(path, client, request, request_id, unknown_model(path, chat.model))
+        return None
+    trace = b""
+    traceparent = headers.get(b"traceparent")
+    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
+        trace = b"traceparent: %b\r\n" % traceparent
+        tracestate = headers.get(b"tracestate")
+        if tracestate is not None and _TRACESTATE.fullmatch(tracestate):
+            trace += b"tracestate: %b\r\n" % tracestate
+    exchange = Exchange(
+        path, client, chat, route, request_id, trace,
+        fallback=headers.get(b"x-pointsman-fallback", b"").lower() != b"none",
+        keep_alive=request.keep_alive, started=started,
+    )  # fmt: skip
+    path.active.add(exchange)
+    path.state.meter.request_started()
+    return exchange
+
+
+def unknown_model(path: DataPath, model: str) -> Complaint:
+    names = sorted(path.state.table.names)
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+    there = f"there are: {shown}" if names else "no route serves any model yet"
+    return Complaint(404, f"no route serves the model {model[:128]!r}; {there}", "model_not_found", "model")
+
+
+def _models(path: DataPath, client: ClientConnection, request: Request, request_id: bytes) -> None:
+    names = path.state.table.names
+    if request.path in (MODELS, MODELS + b"/"):
+        body = models_body(sorted(names))
+    else:
+        name = unquote_to_bytes(request.path[len(MODELS) + 1 :]).decode("utf-8", "replace")
+        if name not in names:
+            _no(path, client, request, request_id, unknown_model(path, name))
+            return
+        body = model_body(name)
+    extra = b"x-request-id: %b\r\n" % request_id
+    answer = replies.whole(200, replies.JSON, extra, body, request.keep_alive and not path.draining)
+    client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
+    client.finished()
+
+
+def _wrong_method(method: str) -> Complaint:
+    return Complaint(405, f"this path wants {method}", "method_not_allowed")
+
+
+def _no(
+    path: DataPath,
+    client: ClientConnection,
+    request: Request,
+    request_id: bytes,
+    complaint: Complaint,
+    extra: bytes = b"",
+) -> None:
+    body = complaint_body(complaint)
+    extra += b"x-request-id: %b\r\nx-should-retry: false\r\n" % request_id
+    answer = replies.whole(complaint.status, replies.JSON, extra, body, request.keep_alive and not path.draining)
+    client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
+    path.complained(request_id, complaint)
+    client.finished()

@@ -1,0 +1,284 @@
+"""HTTP/1.1 as values: requests and answers read from bytes, without a socket.
+
+Decided here: which messages are well-formed and within their limits, and when a connection may carry another. Not here:
+what a request asks for (`doors.py`) or an answer is worth (`exchange.py`). Source: RFC 9112; parsing is llhttp's.
+
+Invariants: one clear complaint per malformed request; a request that was complete before it is served first; nothing is
+read after a complaint. No callback raises, for llhttp's binding would hide it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import httptools
+
+from pointsman.dialects.openai import Complaint
+from pointsman.domain.verdict import Why
+from pointsman.gateway.limits import Limits
+
+_INTERIM_MAX = 16
+_WANTED = frozenset(
+    (
+        b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect", b"x-request-id",
+        b"traceparent", b"tracestate", b"x-pointsman-fallback",
+    )
+)  # fmt: skip
+_ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_ANSWER_WANTED = frozenset(
+    (b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"retry-after")
+)
+
+
+class Request:
+    """A whole request."""
+
+    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path")
+
+    def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+        self.method = method
+        self.path = path
+        """Without the query."""
+        self.headers = headers
+        """Those that matter to us, lower case."""
+        self.body = body
+        self.keep_alive = True
+        self.http10 = False
+
+
+class RequestReader:
+    """Reads the requests of one connection. After `feed`: `ready` holds whole requests, `error` what was wrong."""
+
+    __slots__ = (
+        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url",
+        "continue_wanted", "error", "ready", "upgraded",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self.ready: deque[Request] = deque()
+        self.error: Complaint | None = None
+        self.continue_wanted = False
+        """The client waits for `100 Continue` before it sends its body."""
+        self.upgraded = False
+        """The client wants to speak another protocol after its request; it gets its answer and the connection ends."""
+        self._heads = 0
+        self._head_size = 0
+        self._in_head = True
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    @property
+    def in_head(self) -> bool:
+        """A head has begun and is not whole."""
+        return self._in_head and self._head_size > 0
+
+    @property
+    def in_body(self) -> bool:
+        return not self._in_head
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of the unfinished body so far."""
+        return self._size
+
+    def feed(self, data: bytes) -> None:
+        limit = self._limits.head_bytes
+        if len(data) <= limit:
+            self._slice(data)
+            return
+        for start in range(0, len(data), limit):
+            if self.error is not None or self.upgraded:
+                return
+            self._slice(data[start : start + limit])
+
+    def _slice(self, data: bytes) -> None:
+        heads = self._heads
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.upgraded = True
+        except httptools.HttpParserError as e:
+            if self.error is None:
+                self.error = Complaint(400, f"the request is not HTTP/1.1: {_plain(e)}", "malformed_http")
+            return
+        if self._in_head:
+            if self._heads == heads:
+                self._head_size += len(data)
+                if self._head_size > self._limits.head_bytes and self.error is None:
+                    self.error = Complaint(
+                        431, f"the headers are larger than {self._limits.head_bytes} bytes", "headers_too_large"
+                    )
+            else:
+                self._head_size = 0
+
+    # ---- llhttp's callbacks
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _WANTED:
+            if name in self._headers and name in _ONCE:
+                self._complain(400, f"the header {name.decode()} is there twice", "duplicate_header")
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._heads += 1
+        headers = self._headers
+        length = headers.get(b"content-length")
+        encoding = headers.get(b"transfer-encoding")
+        if encoding is not None:
+            if length is not None:
+                self._complain(400, "both Content-Length and Transfer-Encoding are there", "ambiguous_length")
+            elif encoding.strip().lower() != b"chunked":
+                self._complain(400, "the only Transfer-Encoding that is understood is chunked", "unknown_encoding")
+        elif length is not None and length.isdigit() and int(length) > self._limits.body_bytes:
+            self._too_large()
+        if b"host" not in headers and self._parser.get_http_version() == "1.1":
+            self._complain(400, "the header host is missing", "missing_host")
+        expect = headers.get(b"expect")
+        if expect is not None:
+            if expect.lower() == b"100-continue":
+                self.continue_wanted = self.error is None
+            else:
+                self._complain(417, "the only Expect that is understood is 100-continue", "unknown_expect")
+
+    def on_body(self, body: bytes) -> None:
+        if self.error is None:
+            self._pieces.append(body)
+            self._size += len(body)
+            if self._size > self._limits.body_bytes:
+                self._too_large()
+                self._pieces.clear()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self.continue_wanted = False
+        if self.error is not None:
+            return
+        parser = self._parser
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        request = Request(parser.get_method(), self._url.partition(b"?")[0], self._headers, body)
+        request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        request.http10 = parser.get_http_version() == "1.0"
+        self.ready.append(request)
+        self._url = b""
+        self._headers = {}
+        self._pieces = []
+        self._size = 0
+
+    def _too_large(self) -> None:
+        self._complain(413, f"the body is larger than {self._limits.body_bytes} bytes", "body_too_large")
+
+    def _complain(self, status: int, message: str, code: str) -> None:
+        if self.error is None:
+            self.error = Complaint(status, message, code)
+
+
+class AnswerReader:
+    """Reads the answers of one connection to a backend, one after another."""
+
+    __slots__ = (
+        "_begun", "_head_size", "_interim", "_interims", "_limit", "_parser", "_seen", "complete", "fault",
+        "head_done", "headers", "keep_alive", "pieces", "residue", "status", "touched",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._limit = limits.upstream_head_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        """For the next answer."""
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        """Those that matter to us, lower case."""
+        self.head_done = False
+        self.pieces: list[bytes] = []
+        """Body that was not taken yet."""
+        self.complete = False
+        self.keep_alive = False
+        self.residue = False
+        """Something followed the answer that nobody asked for."""
+        self.touched = False
+        """At least one byte came."""
+        self.fault: Why | None = None
+        self._head_size = 0
+        self._interim = False
+        self._interims = 0
+
+    def feed(self, data: bytes) -> None:
+        self.touched = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.fault = Why.BROKEN_HTTP
+        except httptools.HttpParserError:
+            # After a whole answer it is rubbish that follows: the answer counts, the connection does not.
+            if self.complete:
+                self.residue = True
+            else:
+                self.fault = Why.BROKEN_HTTP
+        if not self.head_done:
+            self._head_size += len(data)
+            if self._head_size > self._limit:
+                self.fault = Why.TOO_LARGE
+
+    def eof(self) -> bool:
+        """The backend closed the connection: True when that is how its answer ends."""
+        if self.complete:
+            return True
+        if not self.head_done or b"content-length" in self.headers or b"transfer-encoding" in self.headers:
+            return False
+        self.complete = True
+        self.keep_alive = False
+        return True
+
+    # ---- llhttp's callbacks
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.residue = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _ANSWER_WANTED and not self.complete:
+            self.headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        if self.complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim = True
+            self._interims += 1
+            if self._interims > _INTERIM_MAX:
+                self.fault = Why.BROKEN_HTTP
+            return
+        self.status = status
+        self.head_done = True
+
+    def on_body(self, body: bytes) -> None:
+        if not self.complete:
+            self.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+            self.headers = {}
+            return
+        if not self.complete:
+            self.complete = True
+            self.keep_alive = self._parser.should_keep_alive()
+
+
+def _plain(error: Exception) -> str:
+    text = str(error).strip()
+    return text[:1].lower() + text[1:] if text else "it cannot be parsed"

@@ -1,0 +1,37 @@
+"""How much of everything the data path takes before it says no. Bytes and seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    head_bytes: int = 64 * 1024
+    """A request's line and headers; more gives 431."""
+    body_bytes: int = 32 * 1024 * 1024
+    """A request's body; more gives 413. What is within is kept for replay."""
+    bodies_bytes: int = 256 * 1024 * 1024
+    """The bodies of all requests together; more gives 503."""
+    upstream_head_bytes: int = 256 * 1024
+    answer_bytes: int = 8 * 1024 * 1024
+    """A JSON answer is judged whole up to here, then committed."""
+    error_bytes: int = 1024 * 1024
+    """Of an answer with an error status; a longer one is cut short and judged by its beginning."""
+    pipelined_bytes: int = 64 * 1024
+    """What a client may send ahead while its request is being answered, before we stop reading."""
+    head_seconds: float = 10.0
+    """From a request's first byte to the end of its headers."""
+    body_seconds: float = 60.0
+    """Between two pieces of a request's body."""
+    keep_alive_seconds: float = 75.0
+    linger_seconds: float = 2.0
+    """How long we go on reading from a client that was refused, so that it can read why."""
+    pool_idle_seconds: float = 30.0
+    pool_age_seconds: float = 600.0
+    pool_idle_connections: int = 256
+    """Idle connections kept per endpoint."""
+    end_grace_seconds: float = 2.0
+    """After the last finish_reason: how long to wait for usage and [DONE]."""
+    write_high_bytes: int = 256 * 1024
+    """Above this in a client's buffer we stop reading from its backend."""

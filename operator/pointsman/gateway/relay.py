@@ -1,0 +1,285 @@
+"""One answer of a backend, from its head to its end: collected and judged, or passed on as a stream.
+
+Decided here: when an answer commits, and what the client is sent of it. Not here: who is asked next (`exchange.py`) and
+what the verdicts mean.
+
+The three kinds of answer know the exchange they belong to only by `Relayed`: they judge, it acts.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+from pointsman.dialects.openai import error_event
+from pointsman.dialects.openai_answer import ChatStream, Usage, judge_chat
+from pointsman.dialects.sse import EventStream
+from pointsman.domain.failure import fault
+from pointsman.domain.judging import judge_said, judge_status, retry_after_seconds
+from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
+from pointsman.gateway.http1 import AnswerReader
+from pointsman.gateway.limits import Limits
+
+_ENCODINGS = (b"", b"identity")
+_ZIPPED = (b"gzip", b"deflate", b"x-gzip")
+
+
+class Relayed(Protocol):
+    """What an answer may ask of its exchange."""
+
+    limits: Limits
+    stream: bool
+    has_stop: bool
+    hide_usage: bool
+    added: tuple[str, ...]
+    """Fields that we put into the request."""
+
+    def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
+        """A whole, good answer."""
+
+    def commit(self, content_type: bytes) -> None:
+        """The head goes out: no other answer can follow."""
+
+    def pass_on(self, data: bytes, progress: bool) -> None:
+        """A piece of a committed answer."""
+
+    def conclude(self, last: bytes, judged: Judgement, usage: Usage | None) -> None:
+        """A committed answer is over; `last` is the last that the client gets."""
+
+    def cut_short(self, judged: Judgement) -> None:
+        """A committed answer that has no way to say that it failed: the connection is aborted."""
+
+    def ending(self) -> None:
+        """The answer is whole but for its last formality."""
+
+    def failed(self, judged: Judgement, answer: Refusal | None = None) -> None:
+        """Nothing was committed: the next candidate may be asked. `answer` is what the backend said."""
+
+    def unix(self) -> float: ...
+
+
+class Refusal:
+    """A whole answer that the client may get in the end, if nobody has a better one."""
+
+    __slots__ = ("body", "content_type", "status")
+
+    def __init__(self, status: int, content_type: bytes, body: bytes) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
+
+
+class Answer(Protocol):
+    def feed(self, pieces: list[bytes], complete: bool) -> None: ...
+
+    def broken(self, judged: Judgement) -> None:
+        """The connection or its framing failed before the answer was whole."""
+
+
+def open_answer(reader: AnswerReader, exchange: Relayed) -> Answer | Judgement:
+    """What kind of answer a head announces; a judgement when it is none that could serve."""
+    content_type = reader.headers.get(b"content-type", b"").lower()
+    encoding = reader.headers.get(b"content-encoding", b"").strip().lower()
+    inflater = None
+    if encoding not in _ENCODINGS:
+        if encoding not in _ZIPPED:
+            return fault(Why.BROKEN_HTTP)
+        inflater = _Inflater()
+    status = reader.status
+    if status < 200 or status >= 300:
+        return ErrorAnswer(exchange, reader, content_type, inflater)
+    if exchange.stream:
+        if content_type.startswith(b"text/event-stream"):
+            return StreamAnswer(exchange, inflater)
+        if b"html" in content_type:
+            return fault(Why.NOT_JSON)
+        # An error or a whole answer where a stream was asked for: collected, to see which.
+        return JsonAnswer(exchange, reader, inflater)
+    if content_type and b"json" not in content_type:
+        return fault(Why.BROKEN_STREAM if b"event-stream" in content_type else Why.NOT_JSON)
+    return JsonAnswer(exchange, reader, inflater)
+
+
+class _Inflater:
+    """Undoes a content encoding that we did not ask for, within a bound."""
+
+    def __init__(self) -> None:
+        self._z = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+
+    def feed(self, data: bytes, limit: int) -> bytes | None:
+        """None when it is broken or larger than `limit`."""
+        try:
+            out = self._z.decompress(data, limit)
+        except zlib.error:
+            return None
+        return None if self._z.unconsumed_tail else out
+
+
+class ErrorAnswer:
+    """An answer that is not 2xx: collected, then judged by the table."""
+
+    def __init__(
+        self, exchange: Relayed, reader: AnswerReader, content_type: bytes, inflater: _Inflater | None
+    ) -> None:
+        self._x = exchange
+        self._status = reader.status
+        self._type = content_type
+        self._inflater = inflater
+        retry = reader.headers.get(b"retry-after")
+        self._retry_after = retry_after_seconds(retry.decode("latin-1"), exchange.unix()) if retry else None
+        self._body = bytearray()
+
+    def feed(self, pieces: list[bytes], complete: bool) -> None:
+        for piece in pieces:
+            self._body += piece
+        if complete or len(self._body) > self._x.limits.error_bytes:
+            self._judge()
+
+    def broken(self, judged: Judgement) -> None:
+        # The status stands; what is there of the body tells more.
+        self._judge()
+
+    def _judge(self) -> None:
+        body = bytes(self._body[: self._x.limits.error_bytes])
+        if self._inflater is not None:
+            body = self._inflater.feed(body, self._x.limits.error_bytes) or b""
+        judged = judge_status(self._status, body, self._type.decode("latin-1"), self._retry_after, self._x.added)
+        self._x.failed(judged, Refusal(self._status, self._type, body))
+
+
+class JsonAnswer:
+    """A whole JSON answer, judged before a byte of it goes out; above the limit it is passed on unjudged."""
+
+    def __init__(self, exchange: Relayed, reader: AnswerReader, inflater: _Inflater | None) -> None:
+        self._x = exchange
+        self._type = reader.headers.get(b"content-type", b"application/json")
+        self._inflater = inflater
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._committed = False
+
+    def feed(self, pieces: list[bytes], complete: bool) -> None:
+        if self._committed:
+            self._pass(pieces, complete)
+            return
+        if complete and not self._pieces:
+            self._judge(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            return
+        self._pieces += pieces
+        self._size += sum(map(len, pieces))
+        if complete:
+            self._judge(b"".join(self._pieces))
+        elif self._size > self._x.limits.answer_bytes:
+            if self._inflater is not None or self._x.stream:
+                self._x.failed(fault(Why.TOO_LARGE))
+                return
+            self._committed = True
+            self._x.commit(self._type)
+            kept, self._pieces = self._pieces, []
+            self._pass(kept, False)
+
+    def broken(self, judged: Judgement) -> None:
+        if self._committed:
+            self._x.cut_short(judged)
+        else:
+            self._x.failed(judged)
+
+    def _pass(self, pieces: list[bytes], complete: bool) -> None:
+        data = b"".join(pieces)
+        if complete:
+            self._x.conclude(data, SUCCESS, None)
+        elif data:
+            self._x.pass_on(data, True)
+
+    def _judge(self, body: bytes) -> None:
+        x = self._x
+        if self._inflater is not None:
+            inflated = self._inflater.feed(body, x.limits.answer_bytes)
+            if inflated is None:
+                x.failed(fault(Why.BROKEN_HTTP))
+                return
+            body = inflated
+        judged, usage, said = judge_chat(body, x.has_stop)
+        if judged is SUCCESS:
+            if x.stream:
+                x.failed(fault(Why.BROKEN_STREAM))
+            else:
+                x.deliver(self._type, body, usage)
+        elif said is not None:
+            x.failed(judge_said(said), Refusal(400, b"application/json", body))
+        elif judged is EMPTY:
+            x.failed(judged, Refusal(200, self._type, body))
+        elif judged.why is Why.BROKEN_JSON and b"<html" in body[:512].lower():
+            x.failed(fault(Why.NOT_JSON))
+        else:
+            x.failed(judged)
+
+
+class StreamAnswer:
+    """A stream of events, held back until its first content."""
+
+    __slots__ = ("_begun", "_inflater", "_reader", "_stream", "_type", "_x")
+
+    def __init__(self, exchange: Relayed, inflater: _Inflater | None) -> None:
+        self._x = exchange
+        self._inflater = inflater
+        self._reader = ChatStream(exchange.has_stop)
+        self._stream = EventStream(self._reader, hide_usage=exchange.hide_usage)
+        self._type = b"text/event-stream; charset=utf-8"
+        self._begun = False
+
+    def feed(self, pieces: list[bytes], complete: bool) -> None:
+        stream = self._stream
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._inflater is not None:
+            inflated = self._inflater.feed(data, self._x.limits.answer_bytes)
+            if inflated is None:
+                self.broken(fault(Why.BROKEN_HTTP))
+                return
+            data = inflated
+        out = stream.feed(data) if data else b""
+        if complete:
+            out += stream.finish(clean=True)
+        self._forward(out, stream.progress if data else False)
+
+    def broken(self, judged: Judgement) -> None:
+        if not self._stream.over():
+            self._forward(self._stream.finish(clean=False), False, judged)
+
+    def complete(self) -> None:
+        """Nothing came after the last finish_reason: the stream is whole without it."""
+        if not self._stream.over():
+            self._forward(self._stream.complete(), False)
+
+    def _forward(self, out: bytes, progress: bool, broken: Judgement | None = None) -> None:
+        """`broken` names the fault better than the stream itself, which only knows that it was cut."""
+        stream = self._stream
+        x = self._x
+        if stream.committed and not self._begun:
+            self._begun = True
+            x.commit(self._type)
+        judged = stream.ended
+        if judged is None:
+            if out or progress:
+                x.pass_on(out, progress)
+            if self._reader.finished:
+                x.ending()
+            return
+        if broken is not None and judged is not SUCCESS:
+            judged = broken
+        if self._begun:
+            if judged is not SUCCESS:
+                out += error_frame(judged)
+            x.conclude(out, judged, self._reader.usage)
+        elif judged is EMPTY:
+            x.failed(judged, Refusal(200, self._type, stream.take_held()))
+        else:
+            x.failed(judged)
+
+
+_CODES = {why: f"backend_{why.name.lower()}" for why in Why}
+
+
+def error_frame(judged: Judgement) -> bytes:
+    """The last event of a stream that failed after its first content."""
+    return error_event(f"the answer was cut short: {judged.sentence}", "upstream_error", _CODES.get(judged.why))

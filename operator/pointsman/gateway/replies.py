@@ -1,0 +1,38 @@
+"""The heads of our answers to clients, as bytes."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+JSON = b"application/json"
+EVENTS = b"text/event-stream; charset=utf-8"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+CLOSE = b"connection: close\r\n"
+
+
+def status_line(status: int) -> bytes:
+    line = _LINES.get(status)
+    return line if line is not None else b"HTTP/1.1 %d Answer\r\n" % status
+
+
+def whole(status: int, content_type: bytes, extra: bytes, body: bytes, keep_alive: bool) -> bytes:
+    """A whole answer. `extra` holds further header lines, each with its line end."""
+    return b"%bcontent-type: %b\r\n%bcontent-length: %d\r\n%b\r\n%b" % (
+        status_line(status), content_type, extra, len(body), b"" if keep_alive else CLOSE, body,
+    )  # fmt: skip
+
+
+def stream_head(content_type: bytes, extra: bytes, *, chunked: bool, keep_alive: bool) -> bytes:
+    """The head of an answer whose length is not known yet."""
+    return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncache-control: no-cache\r\n%b%b%b\r\n" % (
+        content_type,
+        extra,
+        b"transfer-encoding: chunked\r\n" if chunked else b"",
+        b"" if keep_alive else CLOSE,
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,302 @@
+"""Clients' connections: one request at a time, in order; and the server that accepts them.
+
+Decided here: when bytes are read, when a connection ends, what a malformed request gets. Not here: what a request asks
+for (`doors.py`).
+
+Invariants: requests of one connection are answered in the order they came; while one is being answered at most
+`pipelined_bytes` of later ones are kept; a client that is refused is read from for a while, so that it can read why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from pointsman.dialects.openai import Complaint, complaint_body
+from pointsman.gateway import doors, replies
+from pointsman.gateway.datapath import DataPath
+from pointsman.gateway.exchange import Exchange
+from pointsman.gateway.http1 import RequestReader
+
+_NEVER = float("inf")
+
+
+class ClientConnection(asyncio.Protocol):
+    __slots__ = (
+        "_body_counted", "_chunked", "_closing", "_exchange", "_keep", "_limits", "_path", "_pumping",
+        "_reader", "_reading", "_server", "_stash", "_transport", "_unanswered", "busy", "deadline", "slot",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._path = path = server.path
+        self._limits = path.limits
+        self._reader = RequestReader(path.limits)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._exchange: Exchange | None = None
+        self._stash = bytearray()
+        self._reading = True
+        self._pumping = False
+        self._closing = False
+        self._chunked = True
+        self._keep = True
+        self._unanswered = False
+        self._body_counted = 0
+        self.busy = False
+        """A request is being answered."""
+        self.deadline = _NEVER
+        self.slot = 0
+
+    # ---- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_high_bytes)
+        self._server.connections.add(self)
+        self.set_deadline(self._path.state.clock() + self._limits.keep_alive_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self.busy:
+            self._stash += data
+            if len(self._stash) > self._limits.pipelined_bytes and self._reading:
+                self._reading = False
+                self._transport.pause_reading()
+            return
+        self._feed(data)
+
+    def eof_received(self) -> None:
+        # A client that will not read its answer is gone; one that only stops sending cannot be told apart from it.
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._server.connections.discard(self)
+        self._path.wheel.forget(self)
+        self._release_body()
+        self._server.noticed()
+
+    def _leave(self) -> None:
+        self._closing = True
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_slow(True)
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_slow(False)
+
+    # ---- requests
+
+    def _feed(self, data: bytes) -> None:
+        reader = self._reader
+        reader.feed(data)
+        if reader.ready or reader.error is not None or reader.upgraded:
+            self._pump()
+        else:
+            self._wait_for_more()
+
+    def _wait_for_more(self) -> None:
+        reader = self._reader
+        limits = self._limits
+        now = self._path.state.clock()
+        if reader.in_body:
+            size = reader.body_size
+            self._path.bodies += size - self._body_counted
+            self._body_counted = size
+            if self._path.bodies > limits.bodies_bytes:
+                self._refuse(Complaint(503, "the gateway holds too many large requests: try again", "overloaded"))
+                return
+            if reader.continue_wanted:
+                reader.continue_wanted = False
+                self._transport.write(replies.CONTINUE)
+            self._unanswered = True
+            self.set_deadline(now + limits.body_seconds)
+        elif reader.in_head and not self._unanswered:
+            # From the first byte on: more bytes buy no more time.
+            self._unanswered = True
+            self.set_deadline(now + limits.head_seconds)
+
+    def _pump(self) -> None:
+        """Answers what is ready, one after another, without recursion."""
+        if self._pumping:
+            return
+        self._pumping = True
+        reader = self._reader
+        while not self.busy and not self._closing:
+            if reader.ready:
+                request = reader.ready.popleft()
+                self._unanswered = False
+                self.busy = True
+                self._chunked = not request.http10
+                self._keep = request.keep_alive
+                exchange = doors.enter(self._path, self, request)
+                if exchange is not None:
+                    self._exchange = exchange
+                    exchange.start()
+            elif reader.error is not None:
+                self._refuse(reader.error)
+            elif reader.upgraded or (self._path.draining and not self._stash):
+                self._shut()
+            elif self._stash:
+                data, self._stash = bytes(self._stash), bytearray()
+                reader.feed(data)
+                if not (reader.ready or reader.error is not None or reader.upgraded):
+                    self._wait_for_more()
+            else:
+                break
+        self._pumping = False
+        if not self.busy and not self._reading and not self._closing:
+            self._reading = True
+            self._transport.resume_reading()
+
+    # ---- answers
+
+    def reply(self, data: bytes) -> None:
+        """A whole answer."""
+        self._transport.write(data)
+
+    def begin(self, content_type: bytes, extra: bytes, keep_alive: bool) -> None:
+        """The head of an answer whose length is unknown."""
+        self._keep = keep_alive = keep_alive and self._chunked and not self._path.draining
+        self._transport.write(replies.stream_head(content_type, extra, chunked=self._chunked, keep_alive=keep_alive))
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(replies.chunk(data) if self._chunked else data)
+
+    def end(self, last: bytes) -> None:
+        if self._chunked:
+            last = (replies.chunk(last) if last else b"") + replies.LAST_CHUNK
+        if last:
+            self._transport.write(last)
+
+    def abort(self) -> None:
+        """Breaks the connection off: the client must not take what it has for a whole answer."""
+        self._closing = True
+        self._transport.abort()
+
+    def finished(self) -> None:
+        """The request is answered."""
+        self._exchange = None
+        self._release_body()
+        if self._closing:
+            return
+        if not self._keep or self._path.draining:
+            self._shut()
+            self._server.noticed()
+            return
+        self.busy = False
+        self.set_deadline(self._path.state.clock() + self._limits.keep_alive_seconds)
+        if self._reader.ready or self._stash or self._reader.error is not None or self._reader.upgraded:
+            self._pump()
+
+    def _refuse(self, complaint: Complaint) -> None:
+        """An answer to what is no request, or not yet; the connection ends with it."""
+        request_id = self._path.new_id()
+        self._path.complained(request_id, complaint)
+        extra = b"x-request-id: %b\r\nx-should-retry: false\r\n" % request_id
+        self.reply(replies.whole(complaint.status, replies.JSON, extra, complaint_body(complaint), False))
+        self._shut()
+
+    def _shut(self) -> None:
+        """No more answers. What the client still sends is read and thrown away for a while: closing on unread bytes
+        would reset the connection and destroy the answer on its way."""
+        self._closing = True
+        self._stash.clear()
+        if self._transport.is_closing():
+            return
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self.set_deadline(self._path.state.clock() + self._limits.linger_seconds)
+        else:
+            self._transport.close()
+
+    def _release_body(self) -> None:
+        self._path.bodies -= self._body_counted
+        self._body_counted = 0
+
+    # ---- time
+
+    def set_deadline(self, deadline: float) -> None:
+        self._path.wheel.set(self, deadline)
+
+    def on_deadline(self, now: float) -> None:
+        if self._exchange is not None:
+            self._exchange.on_deadline(now)
+        elif self._closing:
+            self._transport.abort()
+        elif self._unanswered:
+            self._refuse(Complaint(408, "the request did not arrive in time", "request_timeout"))
+        else:
+            self._shut()
+
+    @property
+    def occupied(self) -> bool:
+        """A request is being answered or arriving, or an answer is not yet handed to the system."""
+        if self._closing:
+            return not self._transport.is_closing() and self._transport.get_write_buffer_size() > 0
+        return self.busy or self._unanswered
+
+    def drain(self) -> None:
+        """Ends the connection unless a request is being answered or arriving."""
+        if not self.busy and not self._unanswered and not self._closing:
+            self._shut()
+
+
+class Server:
+    """Accepts clients. `drain` before `close`."""
+
+    def __init__(self, path: DataPath) -> None:
+        self.path = path
+        self.connections: set[ClientConnection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._idle: asyncio.Event | None = None
+
+    async def listen(self, host: str | None = None, port: int = 8080, *, sock: socket.socket | None = None) -> int:
+        """Starts to accept; returns the port. Raises `OSError` when it is taken."""
+        loop = asyncio.get_running_loop()
+        if sock is not None:
+            server = await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=1024)
+        else:
+            server = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=1024)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def drain(self, timeout: float) -> bool:
+        """Accepts no more, lets requests in flight finish within `timeout` seconds; True when all did. The caller makes
+        the pod unready first and waits until clients know."""
+        self.path.draining = True
+        for server in self._servers:
+            server.close()
+        self._idle = asyncio.Event()
+        for connection in list(self.connections):
+            connection.drain()
+        self.noticed()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def noticed(self) -> None:
+        """A request or a connection ended."""
+        if self._idle is not None and not any(c.occupied for c in self.connections):
+            self._idle.set()
+
+    async def close(self) -> None:
+        """Ends everything at once."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.abort()
+        self.path.close()

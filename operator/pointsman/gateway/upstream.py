@@ -1,0 +1,130 @@
+"""One connection to a backend: bytes in, bytes out, and who it works for.
+
+Decided here: when a connection may be used again. Not here: what its answers mean (`exchange.py`), which one is taken
+(`pool.py`), how it is made (`dialer.py`).
+
+Invariant: a connection goes back to its pool only after its reader took a whole answer with nothing left over, the
+request was written completely, and not a byte came while it was idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from pointsman.gateway.http1 import AnswerReader
+from pointsman.gateway.limits import Limits
+
+LINGER_SECONDS = 1.0
+"""How long the end of an answer that is whole for the client may take to come."""
+
+
+class Owner(Protocol):
+    """Who waits for the answer on a connection."""
+
+    def upstream_data(self, connection: UpstreamConnection) -> None:
+        """`connection.reader` has something new."""
+
+    def upstream_lost(self, connection: UpstreamConnection) -> None:
+        """It was closed before its answer was whole."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    __slots__ = ("_give_back", "_transport", "closed", "created", "idle_since", "owner", "reader", "reused")
+
+    def __init__(self, limits: Limits, give_back: Callable[[UpstreamConnection], bool], now: float) -> None:
+        self.reader = AnswerReader(limits)
+        self.owner: Owner | None = None
+        self.created = now
+        self.idle_since = now
+        self.reused = False
+        """It has carried an answer before."""
+        self.closed = False
+        self._give_back = give_back
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+
+    def send(self, owner: Owner, data: bytes) -> None:
+        self.owner = owner
+        self._transport.write(data)
+
+    def pause(self) -> None:
+        if not self.closed:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self.closed:
+            self._transport.resume_reading()
+
+    @property
+    def usable(self) -> bool:
+        return not self.closed and not self._transport.is_closing()
+
+    def release(self) -> None:
+        """The owner has what it wanted."""
+        self.owner = None
+        reader = self.reader
+        if reader.complete and reader.keep_alive and not reader.residue and self.usable:
+            if self._transport.get_write_buffer_size() == 0:
+                reader.reset()
+                self.reused = True
+                if self._give_back(self):
+                    return
+        elif reader.head_done and not reader.complete and reader.fault is None and self.usable:
+            # Its answer was whole for us, but not yet for HTTP: the last chunk is on its way.
+            self.owner = _LINGER
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._give_up)
+            return
+        self.close()
+
+    def close(self) -> None:
+        """At once: the backend should stop working for nobody."""
+        self.owner = None
+        self.closed = True
+        self._transport.abort()
+
+    def _give_up(self) -> None:
+        if self.owner is _LINGER:
+            self.close()
+
+    # ---- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        owner = self.owner
+        if owner is None:
+            self.close()
+            return
+        self.reader.feed(data)
+        owner.upstream_data(self)
+
+    def eof_received(self) -> None:
+        owner = self.owner
+        if owner is not None and not self.reader.complete and self.reader.eof():
+            owner.upstream_data(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.upstream_lost(self)
+
+
+class _Linger:
+    """Waits for the end of an answer that nobody needs any more, so that the connection can be used again."""
+
+    def upstream_data(self, connection: UpstreamConnection) -> None:
+        reader = connection.reader
+        if reader.complete:
+            connection.release()
+        elif reader.pieces or reader.fault is not None:
+            # More than an end: not worth waiting for.
+            connection.close()
+
+    def upstream_lost(self, connection: UpstreamConnection) -> None:
+        return
+
+
+_LINGER = _Linger()
