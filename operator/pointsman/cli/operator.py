@@ -45,8 +45,9 @@ def operator(
     logs.setup(log_level, log_format)
     for handler in logging.getLogger().handlers:
         handler.addFilter(name_visit)
-    # kopf logs every retry as an error; the watcher says what matters.
-    logging.getLogger("kopf").setLevel(logging.CRITICAL)
+    # kopf logs every retry of a request as an error; the watcher says what matters.
+    logging.getLogger("kopf").setLevel(logging.ERROR)
+    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
     try:
         settings = load(config)
         code = asyncio.run(_run(settings, kubeconfig, context, namespaces, health_host, health_port))

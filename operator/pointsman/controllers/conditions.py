@@ -14,7 +14,11 @@ from enum import StrEnum
 from pointsman.api.conditions import Condition, ConditionStatus, Reason
 
 MESSAGE_LIMIT = 1024
-GOOD_WHEN_FALSE = frozenset({"Reconciling", "Stalled"})
+_ON_THE_WAY = frozenset(
+    {Reason.PROGRESSING, Reason.PULLING, Reason.WAITING_FOR_POD, Reason.STARTING, Reason.SCALED_TO_ZERO,
+     Reason.SUSPENDED, Reason.FALLBACK_OFF, Reason.OLD_GENERATION}
+)  # fmt: skip
+"""Not yet, or as asked for: nobody need look."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +64,21 @@ class Conditions:
 
 
 def flips(old: Iterable[Condition], new: Iterable[Condition]) -> list[tuple[Condition, bool]]:
-    """The conditions whose status or reason is another than before, each with whether it is bad news.
+    """The news among conditions, each with whether it is bad: those whose status or reason is another than before.
 
-    `Reconciling` is no news; a condition's first verdict is none either while it is unknown.
+    `Reconciling` is never news; of a first visit only `Ready` is; what says the same as another is said once.
     """
     before = {c.type: c for c in old}
-    out = []
+    out: dict[tuple[str, str], tuple[Condition, bool]] = {}
     for condition in new:
         was = before.get(condition.type)
-        if condition.type == "Reconciling" or (was is None and condition.status is ConditionStatus.UNKNOWN):
+        if condition.type == "Reconciling" or (was is None and condition.type != "Ready"):
             continue
         if was is None or (was.status, was.reason) != (condition.status, condition.reason):
-            if was is None and condition.type in GOOD_WHEN_FALSE and condition.status is ConditionStatus.FALSE:
-                continue
-            good = ConditionStatus.FALSE if condition.type in GOOD_WHEN_FALSE else ConditionStatus.TRUE
-            out.append((condition, condition.status is not good and condition.status is not ConditionStatus.UNKNOWN))
-    return out
+            good = ConditionStatus.FALSE if condition.type == "Stalled" else ConditionStatus.TRUE
+            bad = condition.status not in (good, ConditionStatus.UNKNOWN) and condition.reason not in _ON_THE_WAY
+            out.setdefault((condition.reason, condition.message), (condition, bad))
+    return list(out.values())
 
 
 def timestamp(unix: float) -> str:

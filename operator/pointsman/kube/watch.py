@@ -136,7 +136,7 @@ class Watcher:
         streams = len(self._resources) * max(1, len(self._namespaces))
 
         @kopf.on.login(registry=registry)
-        def login(**_: Any) -> kopf.AiohttpSession:
+        async def login(**_: Any) -> kopf.AiohttpSession:
             session = self._connection.open_session(streams + SPARE_CONNECTIONS)
             return kopf.AiohttpSession(server=self._connection.server, aiohttp_session=session)
 
