@@ -18,15 +18,16 @@ LEVELS = ("debug", "info", "warning", "error")
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def setup(level: str = "info", form: Format | None = None) -> None:
-    """Logs to standard error from now on. Without `form`: text on a terminal, else JSON."""
-    chosen = form or ("text" if sys.stderr.isatty() else "json")
+def setup(level: str = "info", form: Format | None = None) -> Format:
+    """Logs to standard error from now on, in the returned form. Without `form`: text on a terminal, else JSON."""
+    chosen: Format = form or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if chosen == "json" else _Text("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     for chatty in ("asyncio", "httpx", "httpcore", "aiohttp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    return chosen
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -16,20 +16,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from time import time as wall_clock
 from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from pointsman.api.backend import Engine
 from pointsman.domain.book import missing_from
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
+from pointsman.gateway.dialer import Resolver, default_tls
 from pointsman.gateway.events import Event, TableChanged
 from pointsman.gateway.state import GatewayState
 
@@ -55,7 +58,7 @@ class Prober:
         self._unsubscribe: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        self._session = open_session()
+        self._session = open_session(self._state.clock)
         self._unsubscribe = self._state.subscribe(self._follow)
         self._adopt()
 
@@ -97,9 +100,41 @@ class Prober:
             await asyncio.sleep(max(0.05, backend.probe.interval * (0.9 + 0.2 * self._jitter()) - spent))
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Connections for checks: as many as there are endpoints, no cookies. The caller closes it."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_CONNECTION_SECONDS, ttl_dns_cache=30)
+class _StaleResolver(AbstractResolver):
+    """Names as the data path resolves them: what was known is used while the resolver is away."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._resolver = Resolver(clock)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self._resolver.addresses(host)
+        ]
+
+    async def close(self) -> None:
+        return
+
+
+def open_session(clock: Callable[[], float] = time.monotonic) -> aiohttp.ClientSession:
+    """Connections for checks: as many as there are endpoints, no cookies, names and certificates as in the data path.
+    The caller closes it."""
+    connector = aiohttp.TCPConnector(
+        limit=0,
+        keepalive_timeout=KEEP_CONNECTION_SECONDS,
+        resolver=_StaleResolver(clock),
+        use_dns_cache=False,
+        ssl=default_tls(),
+    )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -206,7 +241,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - wall_clock())
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
 
