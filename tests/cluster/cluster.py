@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from tests.cluster import archives, images, kind_images, programs
-from tests.cluster.plan import HOST_NAME, NODE, Profile
+from tests.cluster.namespaces import Namespaces
+from tests.cluster.plan import HOST_NAME, NODE, Profile, state_folder
 
 Provider = Literal["given", "kind", "processes"]
 
@@ -75,6 +76,22 @@ class Cluster:
         values = {resource: str(count)}
         patch = json.dumps({"status": {"capacity": values, "allocatable": values}})
         self.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", patch)
+
+    def stop_daemon(self, daemon: str) -> None:
+        """Kill ``apiserver``, ``kubelet``, … as a crash would; only where the provider is ``processes``."""
+        self._inside().stop(daemon)
+
+    def start_daemon(self, daemon: str) -> None:
+        """Start a stopped daemon as it was; whoever calls waits for what it needs of it."""
+        self._inside().start_again(daemon)
+
+    def _inside(self) -> Namespaces:
+        inside = Namespaces.of(state_folder(self.name)) if self.provider == "processes" else None
+        if inside is None:
+            raise RuntimeError(
+                f"cluster {self.name} is not one of our own processes, so its daemons are not ours to stop"
+            )
+        return inside
 
     def _tool(self, name: str, arguments: tuple[str, ...], stdin: str | None, check: bool, timeout: float) -> str:
         command = [str(programs.ensure([name])[name]), *arguments]

@@ -9,6 +9,7 @@ the run ended. The keeper is recognised by the file it executes, which lies in t
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import time
@@ -107,12 +108,36 @@ class Namespaces:
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start a daemon inside. It belongs to process 1 there; its output goes to ``log/<name>.log``."""
+        whole = ["env", *(f"{key}={value}" for key, value in (environment or {}).items()), *command]
+        self._daemon(name, "command").write_text(json.dumps(whole))
+        self.start_again(name)
+
+    def start_again(self, name: str) -> None:
+        """Start a daemon with the command that it was started with before."""
         log = self.log(name)
         log.parent.mkdir(exist_ok=True)
-        assignments = [f"{key}={value}" for key, value in (environment or {}).items()]
+        whole = json.loads(self._daemon(name, "command").read_text())
         script = 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!'
-        pid = self.run(["sh", "-c", script, "start", str(log), "env", *assignments, *command]).strip()
-        (self.state / f"{name}.pid").write_text(pid)
+        pid = self.run(["sh", "-c", script, "start", str(log), *whole]).strip()
+        self._daemon(name, "pid").write_text(pid)
+
+    def stop(self, name: str, seconds: float = 20.0) -> None:
+        """Kill a daemon, as its crash would, and wait until it is gone. Raises TimeoutError.
+
+        Its pid is one of the cluster's own PID namespace, so it cannot be anything of the machine's.
+        """
+        if self.alive(name):
+            self.run(["sh", "-c", 'kill -9 "$1"', "stop", self._daemon(name, "pid").read_text()])
+        deadline = time.monotonic() + seconds
+        while self.alive(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} does not end")
+            time.sleep(0.01)
+
+    def _daemon(self, name: str, what: str) -> Path:
+        folder = self.state / "daemons"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.{what}"
 
     def log(self, name: str) -> Path:
         return self.state / "log" / f"{name}.log"
@@ -120,7 +145,7 @@ class Namespaces:
     def alive(self, name: str) -> bool:
         """Whether a started daemon still runs (pids are those of the cluster's PID namespace)."""
         with contextlib.suppress(OSError):
-            pid = (self.state / f"{name}.pid").read_text()
+            pid = self._daemon(name, "pid").read_text()
             stat = (Path("/proc") / str(self.keeper) / "root" / "proc" / pid / "stat").read_text()
             return stat.rpartition(")")[2].split()[0] != "Z"
         return False

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -202,3 +203,17 @@ def test_claim_grows_and_its_volume_goes_with_it(cluster: Cluster) -> None:
     volume = cluster.kubectl("get", "pvc", "growing", "-n", NAMESPACE, "-o", "jsonpath={.spec.volumeName}")
     cluster.kubectl("delete", "pvc", "growing", "-n", NAMESPACE)
     eventually(lambda: not cluster.kubectl("get", "pv", volume, "--ignore-not-found"), "the volume is removed")
+
+
+def test_pods_outlive_the_api_server(cluster: Cluster) -> None:
+    if cluster.provider != "processes":
+        pytest.skip("the API server of other clusters is not ours to stop")
+    address = cluster.kubectl("get", "pod", SERVER, "-n", NAMESPACE, "-o", "jsonpath={.status.podIP}")
+    cluster.stop_daemon("apiserver")
+    try:
+        assert urllib.request.urlopen(f"http://{address}:8080/answer", timeout=5).read() == b"from the volume"
+        with pytest.raises(RuntimeError):
+            cluster.kubectl("get", "nodes", "--request-timeout=2s")
+    finally:
+        cluster.start_daemon("apiserver")
+        eventually(lambda: cluster.kubectl("get", "--raw", "/readyz", check=False) == "ok", "the API server is back")
