@@ -162,12 +162,15 @@ class BackendController:
     def _health(self, backend: LLMBackend) -> Health:
         pods = self._context.gateway_pods(backend.meta.namespace)
         view = self._context.reports.view(uid_of(p) for p in pods if causes.is_ready(p))
-        known = {
-            c.type: c.status is ConditionStatus.TRUE
-            for c in backend.status.conditions
-            if c.status is not ConditionStatus.UNKNOWN
-        }
-        return fold_backend(backend.meta.name, backend.meta.generation, view, known.get(BackendCondition.HEALTHY.value))
+        said = next((c for c in backend.status.conditions if c.type == BackendCondition.HEALTHY), None)
+        was_up = None
+        if said is not None and said.status is not ConditionStatus.UNKNOWN:
+            was_up = said.status is ConditionStatus.TRUE
+        folded = fold_backend(backend.meta.name, backend.meta.generation, view, was_up)
+        if folded.up is None and view.pending and said and said.observed_generation == backend.meta.generation:
+            old = backend.status.health
+            return Health(was_up, old.state, old.reason, old.message, latency_ms=old.latency_ms)
+        return folded
 
     async def _secret_problem(self, backend: LLMBackend) -> str | None:
         ref = backend.spec.external.secret_ref if backend.spec.external else None

@@ -16,6 +16,7 @@ class ReportBook:
         self._clock = clock
         self._gateways: dict[str, Received] = {}
         self._pulls: dict[str, PullReport] = {}
+        self._first_seen: dict[str, float] = {}
 
     def keep(self, pod_uid: str, report: Report) -> None:
         if isinstance(report, GatewayReport):
@@ -31,10 +32,14 @@ class ReportBook:
     def forget(self, pod_uid: str) -> None:
         self._gateways.pop(pod_uid, None)
         self._pulls.pop(pod_uid, None)
+        self._first_seen.pop(pod_uid, None)
 
     def view(self, ready: Iterable[str]) -> Gateways:
         """What the ready gateways (by pod UID) say now."""
-        return gateways(ready, self._gateways, self._clock())
+        uids, now = list(ready), self._clock()
+        for uid in uids:
+            self._first_seen.setdefault(uid, now)
+        return gateways(uids, self._gateways, self._first_seen, now)
 
     def progress(self, pod_uids: Iterable[str]) -> PullProgress | None:
         """The report of a pull by one of its pods; the newest wins."""

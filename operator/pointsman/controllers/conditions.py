@@ -64,20 +64,21 @@ class Conditions:
 
 
 def flips(old: Iterable[Condition], new: Iterable[Condition]) -> list[tuple[Condition, bool]]:
-    """The news among conditions, each with whether it is bad: those whose status or reason is another than before.
+    """The news among conditions, each with whether it is bad: `Ready` for another reason, any other that turned.
 
-    `Reconciling` is never news; of a first visit only `Ready` is; what says the same as another is said once.
+    `Reconciling` is never news; of a first visit only `Ready` is; one reason is said once.
     """
     before = {c.type: c for c in old}
-    out: dict[tuple[str, str], tuple[Condition, bool]] = {}
+    out: dict[str, tuple[Condition, bool]] = {}
     for condition in new:
         was = before.get(condition.type)
         if condition.type == "Reconciling" or (was is None and condition.type != "Ready"):
             continue
-        if was is None or (was.status, was.reason) != (condition.status, condition.reason):
+        turned = was is None or was.status is not condition.status
+        if turned or (condition.type == "Ready" and was is not None and was.reason != condition.reason):
             good = ConditionStatus.FALSE if condition.type == "Stalled" else ConditionStatus.TRUE
             bad = condition.status not in (good, ConditionStatus.UNKNOWN) and condition.reason not in _ON_THE_WAY
-            out.setdefault((condition.reason, condition.message), (condition, bad))
+            out.setdefault(condition.reason, (condition, bad))
     return list(out.values())
 
 

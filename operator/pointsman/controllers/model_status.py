@@ -30,7 +30,7 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str) -> ModelVi
     end = pull.end
     if end is not None and end.complete and end.outcome is not None:
         return ModelView(_pulled(base, end.outcome.digest, end.outcome.total_bytes))
-    if pull.known is not None and (end is None or end.complete) and (pull.job is None or end is not None):
+    if pull.known is not None:  # what is in the volume stays there, whatever becomes of the Job
         return ModelView(_pulled(base, pull.known.digest, pull.known.size_bytes))
     if end is not None and not end.complete:
         outcome = end.outcome

@@ -19,6 +19,8 @@ from pointsman.kube.resources import ROUTES, is_deleting, uid_of
 
 log = logging.getLogger(__name__)
 
+PENDING_AGAIN_SECONDS = 1.0
+
 
 class RouteController:
     """Reconciles one route at a time."""
@@ -43,6 +45,8 @@ class RouteController:
         folded = fold_route(name, route.meta.generation, [(t.backend, t.model) for t in route.spec.targets], view)
         if folded.cause == "GatewayNotReady" and (trouble := context.gateway_trouble.get(namespace)):
             folded = replace(folded, message=trouble)
+        if view.pending and folded.serving is not True and route.status.observed_generation == route.meta.generation:
+            return Again(PENDING_AGAIN_SECONDS)  # the first reports are on their way
         status = judge(route, table, folded, context.clock())
         soon = await self._writer.write(body, route.status, status)
         return Again(RESYNC_SECONDS if soon is None else soon)

@@ -11,7 +11,7 @@ from pointsman.api.conditions import Reason, RouteCondition
 from pointsman.api.objects import ModelRoute
 from pointsman.api.route import FallbackMode, LastFallback, ModelRouteStatus, TargetStatus
 from pointsman.controllers.conditions import Conditions, Verdict, timestamp
-from pointsman.domain.folding import RouteView, usable
+from pointsman.domain.folding import USABLE, RouteView, usable
 from pointsman.domain.report import TargetState
 from pointsman.domain.table import RoutingTable
 
@@ -44,7 +44,7 @@ def status(route: ModelRoute, table: RoutingTable, view: RouteView, now: float) 
     conditions.set(_C.SERVING, serving)
     conditions.set(_C.FALLBACK_ARMED, armed)
     targets = _targets(route, table, view.targets)
-    good = sum(1 for t in targets if t.state in ("Ready", "Unknown"))
+    good = sum(1 for t in targets if t.state in USABLE)
     return ModelRouteStatus(
         observed_generation=route.meta.generation,
         conditions=conditions.result(),
@@ -88,8 +88,8 @@ def _armed(route: ModelRoute, view: RouteView) -> Verdict:
         return Verdict(None, Reason.NO_REPORT, view.message)
     able = usable(view.targets)
     if able < 2:
-        which = next((f"{t.backend}/{t.model}" for t in view.targets if t.state in ("Ready", "Unknown")), "none")
-        return Verdict(False, Reason.ONE_USABLE_TARGET, f"only {which} could serve now: nothing to fall back to")
+        which = next((f"only {t.backend}/{t.model}" for t in view.targets if t.state in USABLE), "no target")
+        return Verdict(False, Reason.ONE_USABLE_TARGET, f"{which} could serve now: nothing to fall back to")
     return Verdict(True, Reason.ARMED, "")
 
 

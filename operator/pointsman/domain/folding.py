@@ -24,6 +24,7 @@ from pointsman.domain.report import (
 UP = frozenset({"Healthy", "Degraded", "Probation"})
 JUDGED = UP | {"Unhealthy"}
 """Other words are no vote: `Unknown`, and what a gateway that lies may say."""
+PENDING_SECONDS = 10.0
 USABLE = frozenset({"Ready", "Unknown"})
 
 
@@ -43,6 +44,9 @@ class Gateways:
     """Names of the pods."""
     reports: Mapping[str, GatewayReport] = field(default_factory=dict)
     """Fresh reports of ready gateways only, by pod."""
+    pending: bool = False
+    """A gateway has become ready, or the reader has begun, so lately that its first report may be on its way: what was
+    said before still holds."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,18 @@ class RouteView:
     last_fallback: FallbackEvent | None
 
 
-def gateways(ready: Iterable[str], received: Mapping[str, Received], now: float) -> Gateways:
-    """What counts. `now` is of the same clock as `Received.at`."""
+def gateways(
+    ready: Iterable[str], received: Mapping[str, Received], first_seen: Mapping[str, float], now: float
+) -> Gateways:
+    """What counts. All times are of one clock; `first_seen`: when each gateway was first seen ready."""
     names = tuple(sorted(ready))
     fresh = {
         name: received[name].report
         for name in names
         if name in received and now - received[name].at <= SILENT_AFTER_SECONDS
     }
-    return Gateways(names, fresh)
+    pending = any(n not in received and now - first_seen.get(n, now) <= PENDING_SECONDS for n in names)
+    return Gateways(names, fresh, pending)
 
 
 def fold_backend(name: str, generation: int, view: Gateways, was_up: bool | None) -> Health:
@@ -136,9 +143,8 @@ def fold_route(name: str, generation: int, targets: Sequence[tuple[str, str]], v
     if not count:
         verdict: tuple[bool | None, str, str] = (False, "GatewayNotReady", "no gateway is ready in this namespace")
     elif unable:
-        who = "no gateway" if unable == count else f"{unable} of {count} gateways"
-        verb = "has" if unable == count else "have no"
-        verdict = (False, "NoUsableTarget", f"{who} {verb} usable target")
+        who = "no target can serve now" if unable == count else f"{unable} of {count} gateways have no usable target"
+        verdict = (False, "NoUsableTarget", who)
     elif old:
         verdict = (False, "OldGeneration", f"{old} of {count} gateways do not serve this generation yet")
     elif silent:
