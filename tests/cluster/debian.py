@@ -17,6 +17,7 @@ CONTROL_PLANE: Mapping[str, str] = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "gcc": "gcc",
+    "/usr/include/stdlib.h": "libc6-dev",
 }
 NODE: Mapping[str, str] = {
     "containerd": "containerd",
@@ -25,6 +26,7 @@ NODE: Mapping[str, str] = {
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }
 IMAGES: Mapping[str, str] = {"buildah": "buildah", "debootstrap": "debootstrap"}
+COMPILERS: Mapping[str, str] = {"g++": "g++"}
 BENCH: Mapping[str, str] = {"nginx": "nginx-light", "wrk": "wrk"}
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -57,6 +59,8 @@ def unpack(packages: Iterable[str], target: Path) -> None:
 
 
 def _present(program: str) -> bool:
+    if program.startswith("/"):
+        return Path(program).exists()
     # Debian keeps runc and iptables in sbin, which is not on every user's PATH.
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
 

@@ -112,6 +112,11 @@ def test_pod_of_any_user_writes_to_its_volume_and_logs_are_read(cluster: Cluster
     assert "serving" in cluster.kubectl("logs", "-n", NAMESPACE, SERVER)
 
 
+def test_image_runs_its_program_without_writing(cluster: Cluster) -> None:
+    said = cluster.kubectl("exec", "-n", NAMESPACE, SERVER, "--", "pointsman", "--help")
+    assert "Usage: pointsman" in said
+
+
 def test_service_name_resolves_and_answers(cluster: Cluster) -> None:
     for name in ("web", f"web.{NAMESPACE}.svc", f"web.{NAMESPACE}.svc.cluster.local"):
         code = f"import urllib.request as u; print(u.urlopen('http://{name}/answer', timeout=5).read().decode())"

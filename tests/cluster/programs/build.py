@@ -57,6 +57,7 @@ def _build(recipe: Recipe, target: Path) -> None:
         raise BuildFailed(f"{recipe.name} is built from source and needs Go on the PATH: https://go.dev/dl")
     environment = {**os.environ, "GOFLAGS": "-buildvcs=false", **recipe.environment}
     if recipe.headers:
+        debian.ensure(debian.COMPILERS)
         folder = _headers() / "usr" / "include"
         environment["CGO_CXXFLAGS"] = f"{recipe.environment['CGO_CXXFLAGS']} -I{folder}"
     # Headers and sources are in content-keyed or module-cache folders, so -trimpath makes the result the same anywhere.
