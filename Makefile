@@ -4,7 +4,6 @@ SHELL := bash
 .DEFAULT_GOAL := help
 UV_VERSION := 0.9
 RUN := uv run --locked
-CLUSTER ?= pointsman
 
 .PHONY: help
 help: ## This page
@@ -43,7 +42,7 @@ test-operator: setup programs ## The operator on a real API server with real con
 	@$(RUN) pytest -q tests/operator
 
 .PHONY: e2e
-e2e: setup ## The demo in assertions: real pods, a real engine (builds what it needs)
+e2e: setup programs images ## The demo in assertions: real pods, a real engine
 	@$(RUN) pytest -q tests/e2e tests/cluster
 
 .PHONY: lint
@@ -56,18 +55,13 @@ lint: setup ## ruff and the import contracts
 type: setup ## mypy, strict
 	@$(RUN) mypy
 
-.PHONY: crds
-crds: setup ## Generate the CRDs, in crds/ and in the chart
-	@$(RUN) python -m pointsman.api.crd crds
-	@mkdir -p charts/pointsman/files/crds && cp crds/*.yaml charts/pointsman/files/crds/
-
-.PHONY: docs
-docs: setup ## Generate the parts of docs/ that come from code
-	@$(RUN) python docs/generate.py
+.PHONY: generate
+generate: setup ## Write what comes from code: CRDs, RBAC rules, reference pages, plain manifests
+	@$(RUN) python -m tests.generate
 
 .PHONY: verify
-verify: setup ## What is generated is committed and fresh
-	@$(RUN) pytest -q tests/unit/test_generated.py
+verify: setup programs ## What is generated is committed and fresh
+	@$(RUN) pytest -q tests/unit/test_generated.py tests/operator/test_chart.py -k 'fresh'
 
 .PHONY: programs
 programs: setup ## Build the programs that the test cluster needs (once; cached outside the checkout)
@@ -75,19 +69,15 @@ programs: setup ## Build the programs that the test cluster needs (once; cached 
 
 .PHONY: images
 images: setup ## Build the images without a daemon
-	@$(RUN) python -m tests.cluster images
+	@$(RUN) python -m tests.cluster build-image
 
 .PHONY: cluster
 cluster: setup ## A real one-node Kubernetes on this machine (or your KUBECONFIG, or kind)
-	@$(RUN) python -m tests.cluster up --name $(CLUSTER)
+	@$(RUN) python -m tests.cluster up
 
 .PHONY: cluster-down
 cluster-down: setup ## Take it away
-	@$(RUN) python -m tests.cluster down --name $(CLUSTER)
-
-.PHONY: chart
-chart: setup programs ## Render the chart into charts/plain for `kubectl apply -k`, and lint it
-	@$(RUN) python -m tests.chart
+	@$(RUN) python -m tests.cluster down
 
 .PHONY: bench
 bench: setup ## CPU per request of the gateway beside its peers, in one run

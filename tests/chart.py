@@ -1,6 +1,6 @@
 """The chart rendered: as the plain manifests of `charts/plain`, and for tests with any values.
 
-`python -m tests.chart` writes `charts/plain/pointsman.yaml` (`make chart`).
+Not here: when it is written (`tests/generate.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "pointsman"
 PLAIN = ROOT / "charts" / "plain" / "pointsman.yaml"
 NAMESPACE = "pointsman-system"
-HEAD = "# Rendered from charts/pointsman by `make chart`. Do not edit.\n"
+HEAD = "# Rendered from charts/pointsman by `make generate`. Do not edit.\n"
 
 
 def template(values: Mapping[str, Any] | None = None) -> str:
@@ -51,7 +51,3 @@ def plain() -> str:
             del document["metadata"]["annotations"]
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     return HEAD + yaml.safe_dump_all([namespace, *documents], sort_keys=False, width=120, allow_unicode=True)
-
-
-if __name__ == "__main__":
-    PLAIN.write_text(plain())

@@ -46,7 +46,7 @@ def another(path: str, value: Any) -> Any:
     return "7" if path.endswith((".cpu", ".memory")) else "another"
 
 
-@pytest.mark.parametrize(("path", "value"), leaves(VALUES), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(("path", "value"), list(leaves(VALUES)), ids=lambda v: v if isinstance(v, str) else "")
 def test_every_value_acts(path: str, value: Any) -> None:
     changed = copy.deepcopy(VALUES)
     at = changed
@@ -63,7 +63,7 @@ def test_a_misspelt_value_is_refused() -> None:
 
 
 def test_the_plain_manifests_are_fresh() -> None:
-    assert chart.PLAIN.read_text() == chart.plain(), "stale: run `make chart`"
+    assert chart.PLAIN.read_text() == chart.plain(), "stale: run `make generate`"
 
 
 def test_a_real_api_server_accepts_the_plain_manifests(control_plane: Cluster) -> None:

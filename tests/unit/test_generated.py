@@ -1,24 +1,13 @@
-"""What is generated is committed and fresh: CRDs in both places, and what else code writes for people."""
+"""What is generated is committed and fresh. (The plain manifests need helm: `tests/operator/test_chart.py`.)"""
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import pytest
+from tests import generate
 
-from pointsman.api import crd
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize("folder", ["crds", "charts/pointsman/files/crds"])
-def test_crds_are_fresh(folder: str) -> None:
-    committed = {p.name: p.read_text() for p in (ROOT / folder).glob("*.yaml")}
-    assert committed == crd.render(), "stale: run `make crds`"
+RENDERED = generate.render()
 
 
-def test_reference_pages_are_fresh() -> None:
-    rendered = runpy.run_path(str(ROOT / "docs" / "generate.py"))["render"]()
-    stale = [name for name, text in rendered.items() if (ROOT / "docs" / name).read_text() != text]
-    assert not stale, f"stale: {stale}; run `make docs`"
+@pytest.mark.parametrize("name", RENDERED)
+def test_what_is_generated_is_fresh(name: str) -> None:
+    assert (generate.ROOT / name).read_text() == RENDERED[name], "stale: run `make generate`"

@@ -1,15 +1,13 @@
 """The CustomResourceDefinitions, generated from the models: structural schemas, CEL rules, printer columns.
 
-`python -m pointsman.api.crd DIR` writes one file a kind; `make verify` fails when the committed ones are stale.
+`make generate` writes one file a kind; `make verify` fails when the committed ones are stale.
 Structural schemas (Kubernetes, "Specifying a structural schema") know neither `$ref` nor `anyOf` with types, so both
 are resolved here.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 import yaml
@@ -205,19 +203,8 @@ def route_crd() -> dict[str, Any]:
 
 def render() -> dict[str, str]:
     """File name → its text."""
-    head = "# Generated from operator/pointsman/api by `make crds`. Do not edit.\n"
+    head = "# Generated from operator/pointsman/api by `make generate`. Do not edit.\n"
     return {
         f"{crd['metadata']['name']}.yaml": head + yaml.safe_dump(crd, sort_keys=False, width=120, allow_unicode=True)
         for crd in (backend_crd(), route_crd())
     }
-
-
-def main() -> None:
-    """Writes the files into the directory named first."""
-    directory = Path(sys.argv[1])
-    for name, text in render().items():
-        (directory / name).write_text(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ Not here: how the bytes travel (`models/registry.py`) and where they lie (`model
   in a namespace, so nothing that Ollama can name is lost), otherwise a namespace.
 - Plain HTTP must be asked for in the source itself, or by whoever runs the pull; it is never a fallback, because what
   fails over to plain text can be made to.
-- A source carries no credentials and no digest: these have fields of their own (`secretRef`, `digest`).
+- A source carries no credentials, and no digest: that has a field of its own (`digest`).
 
 The allowed characters and lengths are Ollama's own (`types/model/name.go`), so that every source that is accepted here
 is a name that Ollama can serve.
@@ -98,7 +98,7 @@ def parse_ollama(source: str) -> OllamaSource:
         before, _, after = rest.rpartition("@")
         if after.startswith("sha256") and "/" not in after and ":" not in before.rpartition("/")[0]:
             raise SourceError("write the digest in the field `digest`, not in the source")
-        raise SourceError("a source holds no credentials; put them in a Secret and name it in `secretRef`")
+        raise SourceError("a source holds no credentials: remove them")
     path, tag = _split_tag(rest)
     parts = path.split("/")
     if len(parts) > 3 or "" in parts:
