@@ -212,7 +212,8 @@ class LLMBackendSpec(ApiModel):
         Rule(
             "self.engine != 'External' || !(has(self.gpu) || has(self.storage) || has(self.image)"
             " || has(self.resources) || has(self.env) || has(self.nodeSelector) || has(self.tolerations)"
-            " || has(self.runtimeClassName) || has(self.imagePullSecrets) || has(self.startupTimeout) || has(self.drainSeconds))",
+            " || has(self.runtimeClassName) || has(self.imagePullSecrets) || has(self.startupTimeout)"
+            " || has(self.drainSeconds))",
             "engine External runs no pods: remove gpu, storage, image, imagePullSecrets, resources, env, nodeSelector,"
             " tolerations, runtimeClassName, startupTimeout and drainSeconds",
             lambda s: s.engine is not Engine.EXTERNAL or not s.has_pod_fields(),

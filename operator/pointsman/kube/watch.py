@@ -16,7 +16,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -145,6 +145,8 @@ class Watcher:
         await kopf.operator(
             registry=registry,
             settings=settings,
+            # Peering is off; without a name kopf would look up the user's, and a container's uid has none.
+            identity=cast(Any, "pointsman"),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
