@@ -24,7 +24,7 @@ _IMAGE = frozenset(
 )  # fmt: skip
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "ProvisioningFailed"})
-_VOLUME_WORDS = re.compile(r"persistentvolumeclaim|persistent volume|PersistentVolume", re.IGNORECASE)
+_VOLUME_WORDS = re.compile(r"persistentvolumeclaim|available persistent volumes", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
