@@ -165,12 +165,16 @@ def load_images(cluster: Cluster) -> None:
 
 def install(cluster: Cluster) -> None:
     """The chart as a user installs it, with our own images."""
+    known = cluster.helm("list", "--namespace", SYSTEM, "--short").split()
     repository, tag = POINTSMAN_IMAGE.rsplit(":", 1)
     cluster.helm(
         "upgrade", "--install", "pointsman", str(ROOT / "charts" / "pointsman"),
         "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "100s",
         "--set", f"image.repository={repository},image.tag={tag},engines.ollama.image={OLLAMA_IMAGE}",
     )  # fmt: skip
+    if known:  # the image has the same name as before and may be another one
+        cluster.kubectl("-n", SYSTEM, "rollout", "restart", "deployment/pointsman")
+        cluster.kubectl("-n", SYSTEM, "rollout", "status", "deployment/pointsman", "--timeout=60s", timeout=70)
 
 
 def registry_host(cluster: Cluster, port: int = REGISTRY_PORT) -> str:

@@ -118,7 +118,7 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 Report = PullReport | GatewayReport
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Report)
+_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
 
 
 def encode(report: Report) -> bytes:
