@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pointsman.gateway.access import AccessLog
 from pointsman.gateway.admin import Admin
 from pointsman.gateway.cluster import ClusterSource
 from pointsman.gateway.datapath import DataPath
+from pointsman.gateway.events import Event, TableChanged
 from pointsman.gateway.files import FileSource
 from pointsman.gateway.metrics import GatewayMeter, registry_of
 from pointsman.gateway.prober import Prober
@@ -38,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 LEAST_DRAIN_SECONDS = 10.0
 SAME_SIGNAL_SECONDS = 0.5
+SWITCH_SECONDS = 0.001
+"""How long a thread (a large table being compiled, a name being looked up) may keep requests waiting."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,11 @@ class Started:
 
 
 def run(options: Options, started: Callable[[Started], None]) -> None:
-    """Runs until a signal; calls `started` when it listens. Raises `ManifestError`, `NoCluster` and `OSError` when it
-    cannot start."""
+    """Runs until a signal; calls `started` when it listens and has a table.
+
+    Raises `ManifestError`, `NoCluster` and `OSError` when it cannot start.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(options, started))
 
@@ -102,13 +109,29 @@ async def _serve(options: Options, started: Callable[[Started], None]) -> None:
         server = Server(DataPath(state))
         stack.push_async_callback(server.close)
         port = await server.listen(options.host, options.port)
-        table = state.table
         addresses = (options.host, port, options.admin_host, admin.port)
-        started(Started(*addresses, len(table.backends), len(table.routes)))
+        _when_loaded(
+            state, status, lambda: started(Started(*addresses, len(state.table.backends), len(state.table.routes)))
+        )
         number = await stop.get()
         admin.draining = True
         await _until_signal(stop, _drain(server, state, options.drain_delay if number == signal.SIGTERM else 0.0))
     _log.info("stopped")
+
+
+def _when_loaded(state: GatewayState, status: SourceStatus, say: Callable[[], None]) -> None:
+    """Calls `say` once there is a table."""
+    if status.loaded:
+        return say()
+    _log.info("waiting for the resources of namespace %s", status.place)
+
+    def first(event: Event) -> None:
+        if isinstance(event, TableChanged):
+            unsubscribe()
+            say()
+
+    unsubscribe = state.subscribe(first)
+    return None
 
 
 async def _drain(server: Server, state: GatewayState, delay: float) -> None:

@@ -5,8 +5,8 @@ it (`admin.py`).
 
 - A change of an endpoint's state or of the table goes out within `GATHER_SECONDS` (changes that come together go out
   together).
-- Fallbacks, latencies and requests in flight go out once a second at most; with more than 100 endpoints less often, in
-  proportion, so that reporting costs the same share of a core.
+- Fallbacks, latencies and requests in flight go out once in `FIGURES_SECONDS` at most.
+- With more than 100 endpoints both take longer, in proportion: reporting costs the same share of a core.
 - Without a change, the snapshot is repeated every `HEARTBEAT_SECONDS`.
 Nothing is built while nobody listens.
 """
@@ -25,7 +25,8 @@ from pointsman.gateway.state import GatewayState
 
 GATHER_SECONDS = 0.02
 FIGURES_SECONDS = 1.0
-_ENDPOINTS_A_SECOND = 100
+_SMALL = 100
+"""Endpoints of a report."""
 
 
 class Reports:
@@ -51,10 +52,10 @@ class Reports:
                 if last is None or _without_time(report) != last or now - sent >= self._heartbeat:
                     yield encode(report)
                     last, sent = _without_time(report), now
-                pause = max(FIGURES_SECONDS, sum(len(b.endpoints) for b in report.backends) / _ENDPOINTS_A_SECOND)
+                size = max(1.0, sum(len(b.endpoints) for b in report.backends) / _SMALL)
                 try:
-                    await asyncio.wait_for(changed.wait(), min(pause, self._heartbeat))
-                    await asyncio.sleep(GATHER_SECONDS)
+                    await asyncio.wait_for(changed.wait(), min(size * FIGURES_SECONDS, self._heartbeat))
+                    await asyncio.sleep(size * GATHER_SECONDS)
                 except TimeoutError:
                     pass
                 changed.clear()
