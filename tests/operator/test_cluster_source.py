@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,125 +10,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-import pytest
 import yaml
 from tests.cluster.cluster import Cluster
 from tests.support.engine import Engine, Reply, until
+from tests.support.namespace import Namespace, crds_fixture, encoded, fill, hosted, proxy_fixture, space_fixture
 from tests.support.tcp_proxy import TcpProxy
 
-from pointsman.api import crd
 from pointsman.gateway.cluster import ClusterSource
 from pointsman.gateway.source import SourceStatus
 from pointsman.gateway.state import GatewayState
-from pointsman.kube.connect import Connection, connect
+from pointsman.kube.connect import connect
 from pointsman.kube.reflector import Reflector, Selection
 
+__all__ = ["crds_fixture", "proxy_fixture", "space_fixture"]
+
 DIGEST = "sha256:" + "b" * 64
-PATHS = {
-    "LLMBackend": "/apis/pointsman.dev/v1alpha1/namespaces/{}/llmbackends",
-    "ModelRoute": "/apis/pointsman.dev/v1alpha1/namespaces/{}/modelroutes",
-    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
-    "Secret": "/api/v1/namespaces/{}/secrets",
-    "Service": "/api/v1/namespaces/{}/services",
-}
-VERSIONS = {"EndpointSlice": "discovery.k8s.io/v1", "Secret": "v1", "Service": "v1"}
-
-
-@dataclass(frozen=True)
-class Namespace:
-    name: str
-    connection: Connection
-
-    async def apply(self, kind: str, name: str, *, labels: dict[str, str] | None = None, **parts: Any) -> None:
-        """Server-side apply."""
-        body = {
-            "apiVersion": VERSIONS.get(kind, "pointsman.dev/v1alpha1"),
-            "kind": kind,
-            "metadata": {"name": name, "labels": labels or {}},
-            **parts,
-        }
-        await self.connection.request(
-            "PATCH",
-            f"{PATHS[kind].format(self.name)}/{name}",
-            params={"fieldManager": "test", "force": "true"},
-            body=body,
-            content_type="application/apply-patch+yaml",
-        )
-
-    async def set_status(self, name: str, status: dict[str, Any]) -> None:
-        await self.connection.request(
-            "PATCH",
-            f"{PATHS['LLMBackend'].format(self.name)}/{name}/status",
-            body={"status": status},
-            content_type="application/merge-patch+json",
-        )
-
-    async def delete(self, kind: str, name: str) -> None:
-        await self.connection.request("DELETE", f"{PATHS[kind].format(self.name)}/{name}")
-
-    async def pods(self, backend: str, *ports: int, terminating: tuple[int, ...] = ()) -> None:
-        """The backend's endpoints: pods at these ports, one slice each (a slice has one port)."""
-        for port in (*ports, *terminating):
-            conditions = {"ready": port not in terminating, "terminating": port in terminating}
-            await self.apply(
-                "EndpointSlice",
-                f"pmb-{backend}-{port}",
-                labels={"kubernetes.io/service-name": f"pmb-{backend}", "pointsman.dev/backend": backend},
-                addressType="IPv4",
-                ports=[{"name": "http", "port": port}],
-                endpoints=[
-                    {
-                        "addresses": ["10.9.9.9"],
-                        "conditions": conditions,
-                        "targetRef": {"kind": "Pod", "name": f"p-{port}", "uid": f"uid-{port}"},
-                    }
-                ],
-            )
-
-
-def hosted(secret: str = "key", model: str = "small") -> dict[str, Any]:
-    return {
-        "engine": "External",
-        "models": [{"name": model}],
-        "external": {"url": "http://127.0.0.1:9/v1", "secretRef": {"name": secret}},
-    }
-
-
-OLLAMA = {"engine": "Ollama", "models": [{"name": "tiny", "source": "ollama://tiny:1b"}]}
-ROUTE = {
-    "models": ["chat"],
-    "targets": [{"backend": "local", "model": "tiny"}, {"backend": "hosted", "model": "small", "priority": 1}],
-}
-
-
-def encoded(value: str) -> dict[str, str]:
-    return {"api-key": base64.b64encode(value.encode()).decode()}
-
-
-@pytest.fixture(scope="module")
-def crds(control_plane: Cluster) -> None:
-    control_plane.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(crd.render().values()))
-    for plural in ("llmbackends", "modelroutes"):
-        control_plane.kubectl("wait", "--for=condition=Established", f"crd/{plural}.pointsman.dev")
-
-
-@pytest.fixture
-async def space(control_plane: Cluster, crds: None) -> AsyncIterator[Namespace]:
-    name = f"source-{uuid4().hex[:8]}"
-    control_plane.kubectl("create", "namespace", name)
-    async with await connect(str(control_plane.kubeconfig)) as connection:
-        yield Namespace(name, connection)
-    control_plane.kubectl("delete", "namespace", name, "--wait=false")
-
-
-@pytest.fixture
-async def proxy(space: Namespace) -> AsyncIterator[TcpProxy]:
-    server = urlsplit(space.connection.server)
-    async with TcpProxy(server.hostname or "", server.port or 443) as proxy:
-        yield proxy
 
 
 @dataclass(frozen=True)
@@ -165,14 +61,6 @@ async def running(space: Namespace, proxy: TcpProxy, **options: Any) -> AsyncIte
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def fill(space: Namespace) -> None:
-    await space.apply("Secret", "key", data=encoded("sk-sesame"))
-    await space.apply("LLMBackend", "local", spec=OLLAMA)
-    await space.apply("LLMBackend", "hosted", spec=hosted())
-    await space.apply("ModelRoute", "chat", spec=ROUTE)
-    await space.pods("local", 11434)
 
 
 async def test_resources_endpoints_and_secrets_become_the_table(space: Namespace, proxy: TcpProxy) -> None:

@@ -70,9 +70,10 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(manifests: Path, *arguments: str, wait: bool = True, **env: str) -> AsyncIterator[Any]:
-    """Runs the gateway on `manifests`; `wait=False` does not wait until it listens."""
-    command = ["gateway", "--manifests", str(manifests), "--port", "0", "--admin-port", "0", *arguments]
+async def gateway_process(manifests: Path | None, *arguments: str, wait: bool = True, **env: str) -> AsyncIterator[Any]:
+    """Runs the gateway on `manifests`, or on a cluster; `wait=False` does not wait until it listens."""
+    source = ["--manifests", str(manifests)] if manifests is not None else []
+    command = ["gateway", *source, "--port", "0", "--admin-port", "0", *arguments]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("POINTSMAN_", "POD_"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pointsman", *command,
