@@ -5,11 +5,12 @@ The scenario is run once whole to count its calls, then once for each call, cut 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 import pytest
-from tests.operator.bench import Bench, Killed, external, ollama, route
-from tests.operator.conftest import SYSTEM  # noqa: F401
+from tests.operator.bench import Bench, Killed, external, ollama, route, says
+from tests.operator.conftest import eventually
 
 from pointsman.kube.client import Client
 from pointsman.kube.connect import MERGE_PATCH, Connection
@@ -87,6 +88,13 @@ async def play(api: Connection, operator_api: Connection, namespace: str, **cut:
             bench = Bench(operator_api, namespace)  # a new process: no memory, whole lists
             await bench.settle()
     calls = calls or bench.client.count
+
+    async def scheduler_has_said() -> bool:
+        await bench.settle()
+        seen = await bench.backend("a")
+        return says(seen, "Ready")[1] == "Unschedulable" and seen["status"]["replicas"] == 2
+
+    await eventually(scheduler_has_said)
     await bench.close()
     return await rest(api, namespace), calls
 
@@ -120,9 +128,16 @@ async def test_operator_may_end_at_any_call(
     assert calls > 15
     assert "ModelRoute r" in expected
     assert "LLMBackend x" not in expected
-    # Each cut is a whole run: with three kinds of cut, a third of the calls each, so that every call is cut once.
+    # Each cut is a whole run: a third of the calls for each kind of cut, so that every call is cut once.
     first = ["before", "after", "fail"].index(kind)
-    for number in range(first, calls, 3):
-        space = await spaces(f"{namespace}-{kind}-{number}")
-        found, _ = await play(api, operator_api, space, **{kind: number})
-        assert found == expected, f"{kind} call {number}"
+    at_once = asyncio.Semaphore(8)
+
+    async def cut(number: int) -> None:
+        async with at_once:
+            space = await spaces(f"{namespace}-{kind}-{number}")
+            found, _ = await play(api, operator_api, space, **{kind: number})
+            assert found == expected, f"{kind} call {number}"
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(first, calls, 3):
+            group.create_task(cut(number))

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 DURATION_SECONDS = 15.0
 RENEW_SECONDS = 10.0
 RETRY_SECONDS = 2.0
+RELEASE_SECONDS = 2.0
 
 
 class LeaseLost(Exception):
@@ -70,7 +71,8 @@ class Lease:
             left = last + RENEW_SECONDS - self._clock()
             renewed = False
             try:
-                renewed = left > 0 and await asyncio.wait_for(self._try(), left)
+                async with asyncio.timeout(max(0.0, left)):
+                    renewed = await self._try()
             except (ApiError, TimeoutError) as error:
                 log.warning("the lease could not be renewed: %s", error)
             if renewed:
@@ -86,7 +88,8 @@ class Lease:
         self.held = False
         spec = {**self._lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
         try:
-            await asyncio.wait_for(self._client.replace({**self._lease, "spec": spec}), 2.0)
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._client.replace({**self._lease, "spec": spec})
         except (ApiError, TimeoutError) as error:
             log.warning("the lease was not released: %s", error)
 

@@ -169,6 +169,8 @@ class WorkQueue(Generic[K]):
                 return key
             due = self._schedule.next_due()
             try:
-                await asyncio.wait_for(self._changed.wait(), None if due is None else max(0.0, due - now))
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(None if due is None else max(0.0, due - now)):
+                    await self._changed.wait()
             except TimeoutError:
                 continue

@@ -61,7 +61,8 @@ class SecretWatch:
             space = self._spaces[namespace] = _Space()
             space.task = asyncio.create_task(self._follow(namespace, space), name=f"secrets of {namespace}")
         try:
-            await asyncio.wait_for(space.synced.wait(), SYNC_SECONDS)
+            async with asyncio.timeout(SYNC_SECONDS):
+                await space.synced.wait()
         except TimeoutError:
             return await self._read(namespace, name)
         version = space.versions.get(name)
