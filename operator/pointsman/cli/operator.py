@@ -16,6 +16,7 @@ from pointsman.cli import logs
 from pointsman.controllers.operator import Operator, name_visit
 from pointsman.controllers.settings import BadSettings, Settings, load
 from pointsman.kube.connect import NoCluster, connect
+from pointsman.kube.watch import is_noise
 
 
 @click.command("operator")
@@ -45,9 +46,8 @@ def operator(
     logs.setup(log_level, log_format)
     for handler in logging.getLogger().handlers:
         handler.addFilter(name_visit)
-    # kopf logs every retry of a request as an error; the watcher says what matters.
+        handler.addFilter(lambda record: not is_noise(record))
     logging.getLogger("kopf").setLevel(logging.ERROR)
-    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
     try:
         settings = load(config)
         code = asyncio.run(_run(settings, kubeconfig, context, namespaces, health_host, health_port))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -48,7 +49,17 @@ ROUNDS = 4
 """A plan may need what an earlier step made (a pull needs its volume's UID); more rounds would be a quarrel."""
 REFUSED_SECONDS = 30.0
 EVENTS_SECONDS = 30.0
-"""Events of one stuck child are read this often at most."""
+"""Events of one stuck child are read this often at most, and less and less often."""
+FORGET_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class _EventsRead:
+    """Events of a stuck child, and when they were first and last read (monotonic)."""
+
+    first: float
+    at: float
+    events: tuple[Obj, ...]
 
 
 class BackendController:
@@ -57,7 +68,7 @@ class BackendController:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(context, figures=without_figures)
-        self._events: dict[str, tuple[float, tuple[Obj, ...]]] = {}
+        self._events: dict[str, _EventsRead] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Again:
         """Raises `ApiError` and `RetryLater`: try again later."""
@@ -89,13 +100,14 @@ class BackendController:
         return Again(min(times, default=RESYNC_SECONDS))
 
     async def _write(self, body: Obj, seen: Observed, todo: Plan) -> float | None:
-        stuck = [*seen.pods, *(p for pods in seen.pull_pods.values() for p in pods)]
-        events = await self._read_events(causes.stuck(stuck, seen.claim, seen.now))
-        seen = Observed(**{**seen.__dict__, "events": events})
+        pods = [*seen.pods, *(p for pods in seen.pull_pods.values() for p in pods)]
+        events = await self._read_events(causes.stuck(pods, seen.claim, seen.now))
+        seen = replace(seen, events=events)
         status = judge(seen, todo)
         written = await self._writer.write(body, seen.backend.status, status)
-        waits = any(not causes.is_ready(p) for p in stuck if (p.get("status") or {}).get("phase") == "Pending")
-        return min((t for t in (written, causes.STUCK_SECONDS if waits else None) if t is not None), default=None)
+        pending = any((p.get("status") or {}).get("phase") == "Pending" for p in pods)
+        look = None if not pending else EVENTS_SECONDS if events else causes.STUCK_SECONDS
+        return min((t for t in (written, look) if t is not None), default=None)
 
     async def _observe(self, backend: LLMBackend, refused: Problem | None) -> Observed:
         context, namespace = self._context, backend.meta.namespace
@@ -182,18 +194,21 @@ class BackendController:
 
     async def _read_events(self, children: list[Obj]) -> dict[str, tuple[Obj, ...]]:
         now = time.monotonic()
-        for uid in [u for u, (at, _) in self._events.items() if now - at > 10 * EVENTS_SECONDS]:
+        for uid in [u for u, read in self._events.items() if now - read.at > FORGET_SECONDS]:
             del self._events[uid]
+        out = {}
         for child in children:
-            at, _ = self._events.get(uid_of(child), (-EVENTS_SECONDS, ()))
-            if now - at < EVENTS_SECONDS:
-                continue
-            events, _ = await self._context.client.list(
-                EVENTS, child["metadata"]["namespace"], fields=f"involvedObject.uid={uid_of(child)}"
-            )
-            events.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
-            self._events[uid_of(child)] = (now, tuple(events[-20:]))
-        return {uid_of(c): self._events[uid_of(c)][1] for c in children}
+            uid = uid_of(child)
+            known = self._events.get(uid)
+            if known is None or now - known.at >= max(EVENTS_SECONDS, known.at - known.first):
+                found, _ = await self._context.client.list(
+                    EVENTS, child["metadata"]["namespace"], fields=f"involvedObject.uid={uid}"
+                )
+                found.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
+                known = _EventsRead(known.first if known else now, now, tuple(found[-20:]))
+                self._events[uid] = known
+            out[uid] = known.events
+        return out
 
 
 def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:

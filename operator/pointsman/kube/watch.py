@@ -34,6 +34,12 @@ RELIST_AFTER_SECONDS = 1.0
 RESTART_SECONDS = 2.0
 SPARE_CONNECTIONS = 6
 
+
+def is_noise(record: logging.LogRecord) -> bool:
+    """kopf logs each retry of a request as an error; what matters of it is said by us."""
+    return record.name.startswith("kopf") and str(record.msg).startswith("Request attempt #")
+
+
 OnChange = Callable[[Resource, Obj], None]
 
 
