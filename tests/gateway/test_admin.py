@@ -189,7 +189,7 @@ async def test_report_tells_changes_at_once_and_nothing_twice() -> None:
         started = asyncio.get_running_loop().time()
         gateway.eject("a")
         assert (await asyncio.wait_for(anext(stream), 5)).backends[0].state == "Unhealthy"
-        assert asyncio.get_running_loop().time() - started < 0.5
+        assert asyncio.get_running_loop().time() - started < 0.9, "not at the next second"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 2.5)
 

@@ -186,11 +186,11 @@ async def test_ollama_lists_what_is_missing() -> None:
 async def test_new_endpoint_is_checked_at_once_and_then_every_interval(state: GatewayState) -> None:
     async with Engine({"/v1/models": Reply()}) as engine:
         started = time.monotonic()
-        state.set_table(external(f"{engine.url}/v1", interval="200ms"))
+        state.set_table(external(f"{engine.url}/v1", interval="1s"))
         await until(lambda: health(state).state is State.HEALTHY)
-        assert time.monotonic() - started < 0.15
+        assert time.monotonic() - started < 0.8
         await until(lambda: len(engine.asked) >= 4)
-        assert 0.5 < time.monotonic() - started < 1.5
+        assert 2.7 < time.monotonic() - started < 5.0
         assert health(state).latency_ms > 0
 
 
@@ -250,5 +250,5 @@ async def test_500_idle_endpoints_cost_little(state: GatewayState) -> None:
         await asyncio.sleep(5.0)
         share, rate = (time.process_time() - spent) / 5.0, (len(engine.asked) - asked) / 5.0
         print(f"{share:.0%} of a core at {rate:.0f} requests a second")
-        assert 150 < rate < 250
+        assert 100 < rate < 250
         assert share < 0.5, f"{share:.0%} of a core, the answering server of this process included"

@@ -149,12 +149,12 @@ async def test_a_file_that_is_still_being_written_is_waited_for(folder: Path) ->
     async with following(folder) as (state, status, _):
         state.subscribe(lambda _: seen.append(len(state.table.routes)))
         with (folder / "more.yaml").open("w") as file:
-            for i in range(12):
+            for i in range(40):
                 file.write(ROUTE.replace("chat", f"chat-{i}") + "---\n")
                 file.flush()
-                await asyncio.sleep(0.06)
+                await asyncio.sleep(0.02)
         await until(lambda: status.reloads == 2)
-        assert seen == [13]
+        assert seen == [41]
 
 
 async def test_reload_reads_again_at_once(folder: Path) -> None:
