@@ -59,13 +59,19 @@ class FileSource:
 
     def load(self) -> None:
         """Reads the files and serves by them. Raises `ManifestError`; the last good table stays then."""
+        self._take(self._read())
+
+    def _read(self) -> tuple[Manifests, RoutingTable] | None:
+        """What the files say; None when it is the same as before. Touches nothing else: it may run in a thread."""
         self._seen = signature(self._directory)
         manifests = load(self._directory, self._manifests)
-        if manifests == self._manifests:
+        return None if manifests == self._manifests else (manifests, compile_manifests(manifests))
+
+    def _take(self, read: tuple[Manifests, RoutingTable] | None) -> None:
+        if read is None:
             self._status.unchanged()
             return
-        self._manifests = manifests
-        table = compile_manifests(manifests)
+        self._manifests, table = read
         self._state.set_table(table)
         self._status.succeeded()
         explain_table(table)
@@ -85,7 +91,8 @@ class FileSource:
                     continue
             await self._settled()
             try:
-                self.load()
+                # In a thread: a thousand manifests take a second, which requests should not have to wait.
+                self._take(await asyncio.to_thread(self._read))
                 table = self._state.table
                 _log.info("manifests read: %d backends, %d routes", len(table.backends), len(table.routes))
             except ManifestError as e:

@@ -88,10 +88,10 @@ def load(directory: Path, before: Manifests = EMPTY) -> Manifests:
 
 
 def manifest_files(directory: Path) -> list[Path]:
-    """The files that `load` reads, sorted by name. Raises `OSError` when the directory cannot be listed."""
-    return sorted(
-        p for p in directory.iterdir() if p.suffix in SUFFIXES and not p.name.startswith(".") and not p.is_dir()
-    )
+    """The files that `load` reads, sorted by name; links that lead nowhere are among them. Raises `OSError` when the
+    directory cannot be listed."""
+    named = (p for p in directory.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in named if p.is_file() or not p.exists())
 
 
 class _Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,13 @@ def test_nothing_to_serve_is_a_problem(tmp_path: Path) -> None:
     sentence = "holds no manifests: put LLMBackend and ModelRoute in .yaml, .yml or .json files"
     assert problems(write(tmp_path, f_txt=BACKEND)) == [f"{tmp_path}: {sentence}"]
     assert problems(tmp_path / "away") == [f"{tmp_path / 'away'}: cannot be read: No such file or directory"]
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    write(tmp_path, a_yaml=BACKEND)
+    assert list(load(tmp_path).backends) == ["hosted"]
 
 
 def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
