@@ -45,10 +45,12 @@ def default_tls() -> ssl.SSLContext:
 
 
 class Resolver:
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], fresh_seconds: float = DNS_SECONDS) -> None:
         self._clock = clock
+        self.fresh_seconds = fresh_seconds
         self._known: dict[str, _Resolved] = {}
         self._asking: dict[str, asyncio.Task[tuple[str, ...]]] = {}
+        self.lookup = _getaddrinfo
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """Raises `OSError` when the name was never resolved and cannot be now."""
@@ -74,16 +76,15 @@ class Resolver:
             known.addresses = (address, *(a for a in known.addresses if a != address))
 
     async def _ask(self, host: str) -> tuple[str, ...]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        addresses = tuple(dict.fromkeys(str(info[4][0]) for info in found))
-        self._known[host] = _Resolved(addresses, self._clock() + DNS_SECONDS)
+        addresses = await self.lookup(host)
+        self._known[host] = _Resolved(addresses, self._clock() + self.fresh_seconds)
         return addresses
 
 
 class Dialer:
     def __init__(self, clock: Callable[[], float], tls: Callable[[], ssl.SSLContext] = default_tls) -> None:
         self._clock = clock
-        self._resolver = Resolver(clock)
+        self.resolver = Resolver(clock)
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
 
@@ -94,7 +95,7 @@ class Dialer:
         deadline = self._clock() + timeout
         try:
             async with asyncio.timeout(timeout):
-                addresses = await self._resolver.addresses(host)
+                addresses = await self.resolver.addresses(host)
         except TimeoutError:
             raise DialFailed(Why.DNS) from None
         except OSError:
@@ -112,7 +113,7 @@ class Dialer:
                 failed = _why(e)
                 continue
             if n:
-                self._resolver.prefer(host, address)
+                self.resolver.prefer(host, address)
             return connection
         raise DialFailed(failed)
 
@@ -133,6 +134,11 @@ class Dialer:
             # A peer that vanished without a word must not hold a stream for ever.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection
+
+
+async def _getaddrinfo(host: str) -> tuple[str, ...]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(info[4][0]) for info in found))
 
 
 def _is_address(host: str) -> bool:

@@ -50,7 +50,7 @@ class RequestReader:
     """Reads the requests of one connection. After `feed`: `ready` holds whole requests, `error` what was wrong."""
 
     __slots__ = (
-        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url",
+        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url", "_without_upgrade",
         "continue_wanted", "error", "ready", "upgraded",
     )  # fmt: skip
 
@@ -62,7 +62,8 @@ class RequestReader:
         self.continue_wanted = False
         """The client waits for `100 Continue` before it sends its body."""
         self.upgraded = False
-        """The client wants to speak another protocol after its request; it gets its answer and the connection ends."""
+        """A tunnel was asked for: what follows is no HTTP. The request gets its answer and the connection ends."""
+        self._without_upgrade: bytes | None = None
         self._heads = 0
         self._head_size = 0
         self._in_head = True
@@ -97,21 +98,28 @@ class RequestReader:
 
     def _slice(self, data: bytes) -> None:
         heads = self._heads
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.upgraded = True
-        except httptools.HttpParserError as e:
-            if self.error is None:
-                self.error = Complaint(400, f"the request is not HTTP/1.1: {_plain(e)}", "malformed_http")
+        rest = data
+        while rest and self.error is None and not self.upgraded:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as e:
+                rest = rest[e.args[0] :]
+                if self._without_upgrade is not None:
+                    # The parser takes what follows for another protocol; to us it is the body.
+                    rest, self._without_upgrade = self._without_upgrade + rest, None
+                    self._parser = httptools.HttpRequestParser(self)
+            except httptools.HttpParserError as e:
+                self._complain(400, f"the request is not HTTP/1.1: {_plain(e)}", "malformed_http")
+            else:
+                break
+        if self.error is not None or self.upgraded:
             return
         if self._in_head:
             if self._heads == heads:
                 self._head_size += len(data)
-                if self._head_size > self._limits.head_bytes and self.error is None:
-                    self.error = Complaint(
-                        431, f"the headers are larger than {self._limits.head_bytes} bytes", "headers_too_large"
-                    )
+                if self._head_size > self._limits.head_bytes:
+                    limit = self._limits.head_bytes
+                    self._complain(431, f"the headers are larger than {limit} bytes", "headers_too_large")
             else:
                 self._head_size = 0
 
@@ -163,16 +171,32 @@ class RequestReader:
         if self.error is not None:
             return
         parser = self._parser
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                self.upgraded = True
+            elif b"transfer-encoding" in self._headers or self._headers.get(b"content-length", b"0") != b"0":
+                self._without_upgrade = self._head_again(parser.should_keep_alive())
+                self._headers = {}
+                self._url = b""
+                return
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         request = Request(parser.get_method(), self._url.partition(b"?")[0], self._headers, body)
-        request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        request.keep_alive = parser.should_keep_alive() and not self.upgraded
         request.http10 = parser.get_http_version() == "1.0"
         self.ready.append(request)
         self._url = b""
         self._headers = {}
         self._pieces = []
         self._size = 0
+
+    def _head_again(self, keep_alive: bool) -> bytes:
+        """The head of a request that offers to upgrade (Java's client does, to h2c), without the offer."""
+        parser = self._parser
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self._headers.items()]
+        lines.append(b"connection: keep-alive" if keep_alive else b"connection: close")
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _too_large(self) -> None:
         self._complain(413, f"the body is larger than {self._limits.body_bytes} bytes", "body_too_large")

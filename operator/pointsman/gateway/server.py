@@ -209,6 +209,7 @@ class ClientConnection(asyncio.Protocol):
         would reset the connection and destroy the answer on its way."""
         self._closing = True
         self._stash.clear()
+        self._release_body()
         if self._transport.is_closing():
             return
         if not self._reading:

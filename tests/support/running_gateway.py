@@ -1,0 +1,135 @@
+"""A gateway's data path within the test's own loop, on real sockets, with everything it says recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.domain.health import EndpointMachine
+from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
+from pointsman.gateway.datapath import DataPath
+from pointsman.gateway.events import Event, FellBack, RequestRecord
+from pointsman.gateway.limits import Limits
+from pointsman.gateway.server import Server
+from pointsman.gateway.state import GatewayState
+
+TIMEOUTS = {"connect": "500ms", "firstToken": "300ms", "answer": "300ms", "idle": "300ms", "total": "3s"}
+
+
+@dataclass
+class Attempt:
+    backend: str
+    model: str
+    verdict: str
+    why: str
+
+
+@dataclass
+class Recorder:
+    """A meter that keeps everything."""
+
+    requests: list[RequestRecord] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    fallbacks: list[tuple[str, str, str]] = field(default_factory=list)
+    started: int = 0
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    """At least one request is over."""
+
+    def request_started(self) -> None:
+        self.started += 1
+
+    def request_finished(self, record: RequestRecord) -> None:
+        self.requests.append(record)
+        self.finished.set()
+
+    def attempt_finished(self, route: str, backend: str, model: str, verdict: str, why: str, ms: float) -> None:
+        self.attempts.append(Attempt(backend, model, verdict, why))
+
+    def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None:
+        self.fallbacks.append((from_backend, to_backend, reason))
+
+    @property
+    def verdicts(self) -> list[tuple[str, str, str]]:
+        return [(a.backend, a.verdict, a.why) for a in self.attempts]
+
+
+def external(name: str, url: str, *, secret: str | None = None, models: tuple[str, ...] = ("m",)) -> LLMBackend:
+    options: dict[str, Any] = {"url": url}
+    if secret:
+        options["secretRef"] = {"name": secret}
+    spec = {"engine": "External", "external": options, "models": [{"name": m} for m in models]}
+    return LLMBackend.parse({"metadata": {"name": name}, "spec": spec})
+
+
+def ollama(name: str) -> LLMBackend:
+    """A backend that we run; its endpoints are given as pods."""
+    spec = {"engine": "Ollama", "models": [{"name": "m", "source": "ollama://m:1"}]}
+    return LLMBackend.parse({"metadata": {"name": name}, "spec": spec})
+
+
+def route(
+    *targets: str, models: tuple[str, ...] = ("chat",), timeouts: dict[str, str] | None = None, **fallback: object
+) -> ModelRoute:
+    """Targets are `backend` or `backend:model`, in order of priority."""
+    rows = []
+    for n, target in enumerate(targets):
+        backend, _, model = target.partition(":")
+        rows.append({"backend": backend, "model": model or "m", "priority": n})
+    spec = {
+        "models": list(models), "targets": rows, "timeouts": TIMEOUTS | (timeouts or {}), "fallback": fallback,
+    }  # fmt: skip
+    return ModelRoute.parse({"metadata": {"name": "r"}, "spec": spec})
+
+
+@dataclass
+class Running:
+    port: int
+    state: GatewayState
+    server: Server
+    meter: Recorder
+    events: list[Event]
+
+    @property
+    def fallbacks(self) -> list[FellBack]:
+        return [e for e in self.events if isinstance(e, FellBack)]
+
+    def machine(self, backend: str, endpoint: int = 0) -> EndpointMachine:
+        machine = self.state.health.machine(self.state.table.backends[backend].endpoints[endpoint].key)
+        assert machine is not None
+        return machine
+
+
+def table(
+    backends: list[LLMBackend],
+    routes: list[ModelRoute],
+    pods: dict[str, list[int]] | None = None,
+    secrets: dict[str, SecretValue] | None = None,
+) -> RoutingTable:
+    """`pods` holds the ports of backends that we run."""
+    endpoints = {
+        name: tuple(PodEndpoint(f"uid-{name}-{n}", "127.0.0.1", port) for n, port in enumerate(ports))
+        for name, ports in (pods or {}).items()
+    }
+    return compile_table(backends, routes, endpoints, secrets or {})
+
+
+@asynccontextmanager
+async def gateway(
+    compiled: RoutingTable, *, limits: Limits | None = None, tls: Callable[[], ssl.SSLContext] | None = None
+) -> AsyncIterator[Running]:
+    meter = Recorder()
+    state = GatewayState("test", table=compiled, meter=meter, jitter=lambda: 0.0)
+    events: list[Event] = []
+    state.subscribe(events.append)
+    path = DataPath(state, limits=limits, tls=tls) if tls else DataPath(state, limits=limits)
+    server = Server(path)
+    port = await server.listen("127.0.0.1", 0)
+    try:
+        yield Running(port, state, server, meter, events)
+    finally:
+        await server.close()
