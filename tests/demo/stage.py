@@ -171,6 +171,8 @@ def install(cluster: Cluster) -> None:
         "upgrade", "--install", "pointsman", str(ROOT / "charts" / "pointsman"),
         "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "100s",
         "--set", f"image.repository={repository},image.tag={tag},engines.ollama.image={OLLAMA_IMAGE}",
+        # Kubernetes waits half of the longest grace period before it looks again at a namespace that is being deleted.
+        "--set", "gateway.drainSeconds=20",
     )  # fmt: skip
     if known:  # the image has the same name as before and may be another one
         cluster.kubectl("-n", SYSTEM, "rollout", "restart", "deployment/pointsman")

@@ -13,6 +13,13 @@ from tests.support.registry import TinyRegistry
 
 __all__ = ["full_cluster"]
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits for images and cluster, and a namespace takes its time to go: 10 min instead of 2."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(600))
+
+
 RATE = 20_000_000
 """Bytes a second: slow enough for a pull to be seen and killed half-way."""
 

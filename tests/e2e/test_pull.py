@@ -31,6 +31,7 @@ def backend(scene: Stage, name: str, claim: str) -> None:
             "engine": "Ollama",
             "models": [{"name": m, "source": f"ollama+http://{scene.registry_host}/demo/{m}:1"} for m in MODELS],
             "storage": {"existingClaim": claim},
+            "drainSeconds": 1,
         },
     }
     scene.kubectl("apply", "-f", "-", stdin=json.dumps(body))

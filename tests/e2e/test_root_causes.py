@@ -29,6 +29,7 @@ def backend(scene: Stage, name: str, model: str = "tiny:1", **spec: Any) -> None
             "engine": "Ollama",
             "models": [{"name": "tiny", "source": f"ollama+http://{scene.registry_host}/demo/{model}"}],
             "storage": {"size": "1Gi"},
+            "drainSeconds": 1,
             **spec,
         },
     }

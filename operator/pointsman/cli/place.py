@@ -7,6 +7,7 @@ read the resources needs no port-forward and no route into the pod network.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class Place:
         url = await self._admin_base() + path
         async with self.session.request(method, url, data=body, headers={"Content-Type": "application/json"}) as answer:
             if answer.status >= 400:
-                raise Unanswered(f"the gateway answered {answer.status}: {_words(await answer.text())}")
+                raise Unanswered(error_message(await answer.text()))
             return await answer.json()
 
     @asynccontextmanager
@@ -161,5 +162,10 @@ def run(opts: Options, work: Callable[[Place], Coroutine[Any, Any, R]]) -> R:
         fail(f"no answer: {error or 'it took too long'}", EXIT_UNREACHABLE)
 
 
-def _words(text: str) -> str:
-    return " ".join(text.split())[:300]
+def error_message(body: str) -> str:
+    """The sentence of an error body in OpenAI's shape, or of a Status; else the body's beginning."""
+    try:
+        found = json.loads(body)
+        return str(found["error"]["message"] if "error" in found else found["message"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(body.split())[:300]

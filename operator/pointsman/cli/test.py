@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pointsman.cli.output import EXIT_NOT_READY, console, milliseconds, print_json
-from pointsman.cli.place import Options, Place, options, run
+from pointsman.cli.place import Options, Place, error_message, options, run
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ async def measure(place: Place, model: str, body: bytes) -> Measured:
     async with place.chat(body) as answer:
         if answer.status >= 400:
             return Measured(
-                model=model, ok=False, total_ms=since(time.perf_counter()), error=_error(await answer.text())
+                model=model, ok=False, total_ms=since(time.perf_counter()), error=error_message(await answer.text())
             )
         async for line in answer.content:
             if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
@@ -124,10 +124,3 @@ def _piece(frame: dict[str, Any]) -> str:
         delta = choice.get("delta") or {}
         out += delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or ""
     return out
-
-
-def _error(body: str) -> str:
-    try:
-        return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return body[:500]

@@ -70,11 +70,12 @@ def models_pulled(views: Sequence[ModelView]) -> Verdict:
 
 
 def summary(models: Iterable[ModelStatus]) -> str:
-    """For printer columns: the progress of a pull under way, else `2/3`."""
+    """For printer columns: the progress of the pull with the most left to do, else `2/3`."""
     known = list(models)
-    for model in known:
-        if model.state in ("Pulling", "Verifying"):
-            return model.progress or model.state.lower()
+    busy = [m for m in known if m.state in ("Pulling", "Verifying")]
+    if busy:
+        longest = max(busy, key=lambda m: m.total_bytes - m.completed_bytes)
+        return longest.progress or longest.state.lower()
     return f"{sum(1 for m in known if m.state in ('Pulled', 'Served'))}/{len(known)}"
 
 

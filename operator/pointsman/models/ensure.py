@@ -92,17 +92,22 @@ class _Elsewhere:
         self._store = store
         self._blob = blob
         self._meter = meter
-        self._seen = 0
+        self._seen: int | None = None
 
     def look(self) -> None:
-        self._count(read_coverage(self._store, self._blob).total)
+        there = read_coverage(self._store, self._blob).total
+        if self._seen is None:
+            self._meter.found(there)
+        elif there > self._seen:
+            self._meter.elsewhere(there - self._seen)
+        else:
+            self._meter.found(there - self._seen)  # gone: the other has finished, or thrown it away
+        self._seen = there
 
     def forget(self) -> None:
-        self._count(0)
-
-    def _count(self, seen: int) -> None:
-        self._meter.found(seen - self._seen)
-        self._seen = seen
+        """The lock is ours: what is there is counted by looking at it."""
+        self._meter.found(-(self._seen or 0))
+        self._seen = None
 
 
 async def _digest_of_file(path: Path, size: int) -> str:

@@ -1,6 +1,7 @@
 """How far a pull is: bytes, speed, time left. No clock of its own; the time comes in with each call.
 
-Bytes that an earlier run left, or another Job fetches, count as completed but not as speed.
+Bytes that an earlier run left count as completed but not as speed; bytes that another Job fetches while we wait for it
+count as both, since they are what the time left depends on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Meter:
     """What this run took from the network."""
     _speed: float | None = None
     _sampled_at: float = field(init=False)
+    _moved_bytes: int = 0
+    """What arrived by whoever's hand."""
     _sampled_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -38,20 +41,26 @@ class Meter:
         """`count` bytes are there without fetching; negative when bytes turned out to be worthless."""
         self.completed_bytes += count
 
+    def elsewhere(self, count: int) -> None:
+        """`count` more bytes are there by another Job's doing."""
+        self.completed_bytes += count
+        self._moved_bytes += count
+
     def fetched(self, count: int, now: float) -> None:
         """`count` bytes arrived."""
         self.completed_bytes += count
         self.fetched_bytes += count
+        self._moved_bytes += count
         self._sample(now)
 
     def _sample(self, now: float) -> None:
         elapsed = now - self._sampled_at
         if elapsed < _SAMPLE_SECONDS:
             return
-        speed = (self.fetched_bytes - self._sampled_bytes) / elapsed
+        speed = (self._moved_bytes - self._sampled_bytes) / elapsed
         weight = 1.0 if self._speed is None else 1.0 - math.exp(-elapsed / SMOOTHING_SECONDS)
         self._speed = speed if self._speed is None else self._speed + weight * (speed - self._speed)
-        self._sampled_at, self._sampled_bytes = now, self.fetched_bytes
+        self._sampled_at, self._sampled_bytes = now, self._moved_bytes
 
     def snapshot(self, now: float) -> PullProgress:
         """What to tell now. There is no time left to tell while nothing moves."""

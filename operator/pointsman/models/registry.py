@@ -172,7 +172,7 @@ class Registry:
             raise self._transport_failure(error, response.url) from None
 
     def _transport_failure(self, error: httpx.TransportError, url: httpx.URL) -> PullError:
-        found = failure(error, url.host)
+        found = failure(error, url.netloc.decode())
         if found.reason is PullReason.REGISTRY_UNREACHABLE:
             return RegistryFailure(found.reason, found.message)
         return found
