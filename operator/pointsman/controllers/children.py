@@ -12,12 +12,14 @@ from pointsman.api import meta
 from pointsman.api.backend import AccessMode
 from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import amount
-from pointsman.controllers.drift import stamped
+from pointsman.controllers.drift import drift, stamped
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
-from pointsman.engines.base import Driver, Store, pod_template, rollout
+from pointsman.engines.base import ALL, Driver, Store, pod_template, rollout
 from pointsman.kube.resources import Obj
 
 ENGINE_COMPONENT = "engine"
+PLACEMENT = ("nodeSelector", "tolerations", "runtimeClassName")
+"""What of a pod decides about its node and can be changed in a spec."""
 
 
 def selector(backend: str) -> dict[str, str]:
@@ -78,16 +80,36 @@ def claim(backend: LLMBackend, live: Obj | None) -> Obj:
     return stamped({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
 
 
-def deployment(backend: LLMBackend, driver: Driver, image: str, store: Store, pull_policy: str) -> Obj:
+def deployment(
+    backend: LLMBackend, driver: Driver, image: str, store: Store, pull_policy: str, live: Obj | None = None
+) -> Obj:
     """`replicas` is always written: a field that was applied once and is left out later falls back to its default."""
     name = backend.meta.name
+    template = pod_template(driver, backend.spec, labels(name), image, store, pull_policy)
     spec = {
         "replicas": backend.spec.replicas,
         "selector": {"matchLabels": selector(name)},
-        **rollout(backend.spec, store),
-        "template": pod_template(driver, backend.spec, labels(name), image, store, pull_policy),
+        **rollout(backend.spec, store, moves=_moves(template, live)),
+        "template": template,
     }
     return stamped({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(backend), "spec": spec})
+
+
+def _moves(template: Obj, live: Obj | None) -> bool:
+    """Do the pods of a rollout, due or under way, go to other nodes than those before?"""
+    if live is None:
+        return False
+    old, new = live["spec"]["template"]["spec"], template["spec"]
+    if drift({k: new.get(k) for k in PLACEMENT}, {k: old.get(k) for k in PLACEMENT}) is not None or (
+        (old.get("nodeSelector") or {}).keys() - (new.get("nodeSelector") or {}).keys()
+    ):
+        return True
+    under_way = (live["spec"].get("strategy") or {}).get("rollingUpdate", {}).get("maxUnavailable") == ALL
+    has = live.get("status") or {}
+    done = has.get("observedGeneration") == live["metadata"].get("generation") and (
+        int(has.get("updatedReplicas") or 0) >= int(live["spec"].get("replicas") or 0)
+    )
+    return under_way and not done
 
 
 def _metadata(backend: LLMBackend, *, owned: bool = True) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def plan(seen: Observed) -> Plan:
     if not existing:
         wanted.append((children.claim(backend, seen.claim), seen.claim))
     policy = seen.settings.image_pull_policy
-    wanted.append((children.deployment(backend, driver, image, store, policy), seen.deployment))
+    wanted.append((children.deployment(backend, driver, image, store, policy, seen.deployment), seen.deployment))
     for manifest, live in wanted:
         if live is not None:
             if is_deleting(live) or whose(live, backend) is Whose.PREDECESSOR:

@@ -102,7 +102,7 @@ def load(path: Path | None) -> Settings:
     except yaml.YAMLError as error:
         raise BadSettings(f"the settings file is not YAML: {error}") from error
     try:
-        return Settings.model_validate(raw or {})
+        return Settings.model_validate({} if raw is None else raw)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the settings"

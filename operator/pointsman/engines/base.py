@@ -28,6 +28,7 @@ TERMINATION_MARGIN = 15
 PROGRESS_MARGIN = 600
 """Seconds for scheduling and image pull, on top of the startup timeout, before a rollout counts as stuck."""
 HOSTNAME = "kubernetes.io/hostname"
+ALL = "100%"
 
 POD_SECURITY: Manifest = {
     "runAsNonRoot": True,
@@ -134,14 +135,17 @@ def placement(spec: LLMBackendSpec, store: Store) -> Manifest:
     return out
 
 
-def rollout(spec: LLMBackendSpec, store: Store) -> Manifest:
-    """The parts of a Deployment's spec that say how pods are replaced."""
-    surge = spec.gpu is None and not store.one_node
+def rollout(spec: LLMBackendSpec, store: Store, *, moves: bool) -> Manifest:
+    """The parts of a Deployment's spec that say how pods are replaced.
+
+    `moves`: the pods go to other nodes while their volume holds them together. New ones could never join old ones
+    there, so the old ones all go first.
+    """
+    update: Manifest = {"maxSurge": 0, "maxUnavailable": ALL if moves and store.one_node else 1}
+    if spec.gpu is None and not store.one_node:
+        update = {"maxSurge": 1, "maxUnavailable": 0}
     return {
-        "strategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0} if surge else {"maxSurge": 0, "maxUnavailable": 1},
-        },
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": update},
         "progressDeadlineSeconds": int(spec.startup_seconds) + PROGRESS_MARGIN,
         "revisionHistoryLimit": 3,
     }

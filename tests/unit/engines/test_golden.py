@@ -1,0 +1,212 @@
+"""What each variant of a spec becomes, written down in golden files; and every field of a spec acts.
+
+`POINTSMAN_UPDATE_GOLDEN=1 pytest tests/unit/engines` writes the files anew: read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from tests.unit.controllers.cluster import SETTINGS, backend, observed, pod
+
+from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.base import ApiModel
+from pointsman.api.objects import LLMBackend
+from pointsman.controllers import children, pull_job
+from pointsman.controllers.gateway_children import children as gateway_children
+from pointsman.controllers.plan_backend import plan
+from pointsman.domain.table import SecretValue, compile_table
+from pointsman.engines.drivers import DRIVERS
+
+FOLDER = Path(__file__).parent / "golden"
+DIGEST = "sha256:" + "a" * 64
+SECRETS = {"key": SecretValue("1", {"api-key": "x", "other": "y"})}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "everything": {
+        "models": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}],
+        "ollama": {"parallel": 4, "maxLoadedModels": 2, "maxQueue": 64, "keepAlive": "30m",
+                   "origins": ["https://a.example", "https://b.example"]},
+        "replicas": 3,
+        "gpu": {"count": 2, "resourceName": "nvidia.com/gpu"},
+        "storage": {"size": "100Gi", "storageClassName": "fast", "retain": True},
+        "image": "example.test/mine:2",
+        "imagePullSecrets": [{"name": "regcred"}],
+        "env": [{"name": "OLLAMA_DEBUG", "value": "1"}],
+        "resources": {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "16Gi"}},
+        "nodeSelector": {"zone": "a"},
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "llm", "effect": "NoSchedule"}],
+        "runtimeClassName": "nvidia",
+        "startupTimeout": "20m",
+        "drainSeconds": 0,
+    },
+    "shared-volume": {"storage": {"accessMode": "ReadWriteMany"}, "nodeSelector": {"zone": "a"}},
+    "existing-claim": {"storage": {"existingClaim": f"a-claim-whose-name-is-longer-than-a-label-may-be-{'x' * 20}"}},
+}  # fmt: skip
+
+CHANGES: dict[str, Any] = {
+    "models.source": [{"name": "m", "source": "ollama://tiny:2"}],
+    "models.digest": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}],
+    "models.name": [{"name": "n", "source": "ollama://tiny:1"}],
+    "ollama.parallel": {"parallel": 2},
+    "ollama.maxLoadedModels": {"maxLoadedModels": 2},
+    "ollama.maxQueue": {"maxQueue": 2},
+    "ollama.keepAlive": {"keepAlive": "1h"},
+    "ollama.origins": {"origins": ["https://a.example"]},
+    "replicas": 2,
+    "gpu.count": {"count": 1},
+    "gpu.resourceName": {"count": 1, "resourceName": "amd.com/gpu"},
+    "storage.size": {"size": "60Gi"},
+    "storage.storageClassName": {"storageClassName": "fast"},
+    "storage.accessMode": {"accessMode": "ReadWriteMany"},
+    "storage.existingClaim": {"existingClaim": "c"},
+    "storage.retain": {"retain": True},
+    "probe.interval": {"interval": "7s"},
+    "probe.timeout": {"timeout": "7s"},
+    "probe.failureThreshold": {"failureThreshold": 7},
+    "probe.successThreshold": {"successThreshold": 7},
+    "image": "example.test/other:1",
+    "imagePullSecrets.name": [{"name": "s"}],
+    "env.name": [{"name": "A", "value": ""}],
+    "env.value": [{"name": "A", "value": "b"}],
+    "resources.requests": {"requests": {"cpu": "1"}},
+    "resources.limits": {"limits": {"cpu": "1"}},
+    "nodeSelector": {"a": "b"},
+    "tolerations.key": [{"key": "a"}],
+    "tolerations.operator": [{"operator": "Exists"}],
+    "tolerations.value": [{"key": "a", "value": "b"}],
+    "tolerations.effect": [{"key": "a", "effect": "NoExecute"}],
+    "tolerations.tolerationSeconds": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 5}],
+    "runtimeClassName": "nvidia",
+    "startupTimeout": "1h",
+    "drainSeconds": 5,
+}
+EXTERNAL_CHANGES: dict[str, Any] = {
+    "external.url": {"url": "https://other.example/v1"},
+    "external.secretRef": {"url": "https://api.example/v1", "secretRef": {"name": "key"}},
+    "external.secretRef.key": {"url": "https://api.example/v1", "secretRef": {"name": "key", "key": "other"}},
+}
+ELSEWHERE = {"engine": "every test here", "suspend": "tests/operator/test_backend.py"}
+"""Fields whose effect is no child; where it is tested."""
+
+
+def rendered(of: LLMBackend) -> list[Any]:
+    """All that a backend becomes."""
+    driver = DRIVERS[of.spec.engine]
+    claim = {"metadata": {"name": "c", "uid": "uid-claim"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    existing = bool(of.spec.storage_or_default.existing_claim)
+    store = children.store_of(of, claim if existing else None)
+    image, _ = observed(of).image()
+    out = [children.service(of, driver)]
+    if not existing:
+        out.append(children.claim(of, None))
+    out.append(children.deployment(of, driver, image, store, "IfNotPresent"))
+    for model in of.spec.models:
+        out.append(pull_job.job(of, model, pull_job.job_name(model, "uid-claim"), store, SETTINGS, 0))
+    return out
+
+
+def routed(of: LLMBackend) -> Any:
+    """What the gateways make of it."""
+    return compile_table([of], [], {}, SECRETS).backends["b"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_becomes_what_is_written_down(name: str) -> None:
+    check(name, rendered(backend(VARIANTS[name])))
+
+
+def test_gateway_becomes_what_is_written_down() -> None:
+    check("gateway", gateway_children("ns", SETTINGS, ["key-b", "key-a"]))
+
+
+class Plain(yaml.SafeDumper):
+    """No anchors: people read these."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def check(name: str, objects: list[Any]) -> None:
+    path = FOLDER / f"{name}.yaml"
+    text = yaml.dump_all(objects, Dumper=Plain, sort_keys=False, width=120)
+    if os.environ.get("POINTSMAN_UPDATE_GOLDEN") == "1":
+        path.write_text(text)
+    assert path.read_text() == text, "if this is meant: POINTSMAN_UPDATE_GOLDEN=1, and read the diff"
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_field_acts(field: str) -> None:
+    before, after = backend(), backend({field.partition(".")[0]: CHANGES[field]})
+    assert (rendered(before), routed(before)) != (rendered(after), routed(after))
+
+
+@pytest.mark.parametrize("field", EXTERNAL_CHANGES)
+def test_field_of_an_external_acts(field: str) -> None:
+    def of(block: Any) -> LLMBackend:
+        return backend({"engine": "External", "external": block, "models": [{"name": "m"}]})
+
+    assert routed(of({"url": "https://api.example/v1"})) != routed(of(EXTERNAL_CHANGES[field]))
+
+
+def test_every_field_is_looked_at() -> None:
+    tested = {f.partition(".")[0] for f in (*CHANGES, *EXTERNAL_CHANGES)} | set(ELSEWHERE)
+    fields = {f.alias or n for n, f in LLMBackendSpec.model_fields.items()}
+    assert fields == tested
+    for name, field in LLMBackendSpec.model_fields.items():
+        model = model_in(field.annotation)
+        if model is not None and name != "external":
+            inner = {f"{field.alias or name}.{f.alias or n}" for n, f in model.model_fields.items()}
+            assert inner <= set(CHANGES), name
+
+
+def model_in(annotation: Any) -> type[ApiModel] | None:
+    """The model inside `X`, `X | None`, `tuple[X, …]`, `Annotated[X, …]`."""
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        return annotation
+    return next((m for arg in get_args(annotation) if (m := model_in(arg)) is not None), None)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_pods_are_restricted(name: str) -> None:
+    """The restricted Pod Security standard, and beyond it: no token, a read-only root."""
+    for obj in rendered(backend(VARIANTS[name])):
+        if obj["kind"] not in ("Deployment", "Job"):
+            continue
+        spec = obj["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all("hostPath" not in v for v in spec["volumes"])
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert "privileged" not in context
+
+
+def test_rollout_never_needs_a_second_gpu_or_a_second_place_of_the_volume() -> None:
+    for spec in ({"gpu": {"count": 1}, "storage": {"accessMode": "ReadWriteMany"}}, {}):
+        (deployment,) = [o for o in rendered(backend(spec)) if o["kind"] == "Deployment"]
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    (deployment,) = [
+        o for o in rendered(backend({"storage": {"accessMode": "ReadWriteMany"}})) if o["kind"] == "Deployment"
+    ]
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_slow_start_is_given_its_time() -> None:
+    (deployment,) = [o for o in rendered(backend({"startupTimeout": "30m"})) if o["kind"] == "Deployment"]
+    probe = deployment["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 1800
+    assert deployment["spec"]["progressDeadlineSeconds"] > 1800
+
+
+def test_suspended_backend_still_has_a_plan_that_says_what_waits() -> None:
+    assert plan(observed(backend({"suspend": True}), pods=(pod(),))).steps
