@@ -12,7 +12,7 @@ from pointsman.api import meta
 from pointsman.api.backend import AccessMode
 from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import amount
-from pointsman.controllers.drift import drift, stamped
+from pointsman.controllers.drift import stamped
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
 from pointsman.engines.base import ALL, Driver, Store, pod_template, rollout
 from pointsman.kube.resources import Obj
@@ -97,12 +97,10 @@ def deployment(
 
 def _moves(template: Obj, live: Obj | None) -> bool:
     """Do the pods of a rollout, due or under way, go to other nodes than those before?"""
-    if live is None:
+    old = ((live or {}).get("spec") or {}).get("template", {}).get("spec")
+    if live is None or old is None:
         return False
-    old, new = live["spec"]["template"]["spec"], template["spec"]
-    if drift({k: new.get(k) for k in PLACEMENT}, {k: old.get(k) for k in PLACEMENT}) is not None or (
-        (old.get("nodeSelector") or {}).keys() - (new.get("nodeSelector") or {}).keys()
-    ):
+    if any((old.get(k) or None) != (template["spec"].get(k) or None) for k in PLACEMENT):
         return True
     under_way = (live["spec"].get("strategy") or {}).get("rollingUpdate", {}).get("maxUnavailable") == ALL
     has = live.get("status") or {}
