@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from pointsman.api.backend import Engine
-from pointsman.domain.health import EndpointMachine, Hindrance, Probed, State, Thresholds, Transition
+from pointsman.domain.flags import Hindrance
+from pointsman.domain.health import EndpointMachine, Probed, State, Thresholds, Transition
 from pointsman.domain.table import Backend, Endpoint, RoutingTable
 from pointsman.domain.verdict import Judgement
 
@@ -163,7 +164,7 @@ class HealthBook:
         if entry is None:
             return None
         m = entry.machine
-        absent = {name for name, until in m.missing.items() if now < until}
+        absent = {name for name, until in m.flags.missing.items() if now < until}
         version = credential_version(entry.backend)
         return EndpointSnapshot(
             key=key,
@@ -175,10 +176,10 @@ class HealthBook:
             since=m.since,
             latency_ms=m.latency_ms,
             in_flight=m.in_flight,
-            saturated_until=max((t for t in m.saturated.values() if now < t), default=0.0),
-            loading=now < m.loading_until,
+            saturated_until=max((t for t in m.flags.saturated.values() if now < t), default=0.0),
+            loading=now < m.flags.loading_until,
             missing_models=tuple(sorted(name for name, up in entry.backend.models.items() if up in absent)),
-            denied=any(d.version == version and now < d.until for d in m.denied.values()),
+            denied=any(d.version == version and now < d.until for d in m.flags.denied.values()),
         )
 
     def _tell(self, entry: _Entry, transition: Transition | None) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from pointsman.domain.health import EndpointMachine, Hindrance, Obstacle
+from pointsman.domain.flags import Hindrance, Obstacle
+from pointsman.domain.health import EndpointMachine
 from pointsman.domain.table import BrokenTarget, Endpoint, Route, Target
 
 

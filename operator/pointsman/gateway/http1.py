@@ -50,7 +50,8 @@ class RequestReader:
     """Reads the requests of one connection. After `feed`: `ready` holds whole requests, `error` what was wrong."""
 
     __slots__ = (
-        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url", "_without_upgrade",
+        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url",
+        "_without_upgrade",
         "continue_wanted", "error", "ready", "upgraded",
     )  # fmt: skip
 
