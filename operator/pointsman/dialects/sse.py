@@ -93,13 +93,15 @@ class EventStream:
         if self.over():
             return b""
         out = b""
-        tail = self._tail.replace(b"\r", b"\n").strip(b"\n")
+        tail = self._tail.replace(b"\r", b"\n")
+        closed = tail.endswith(b"\n\n")
+        tail = tail.strip(b"\n")
         if tail:
             # The last event may lack its blank line: it counts if it is whole.
             self._tail = b""
             out = self._frames(tail + b"\n\n")
             if self.over():
-                if self.ended is _BROKEN:
+                if self.ended is _BROKEN and not closed:
                     self.ended = _CUT
                 return out
         return out + (self._close() if clean or self.reader.finished else self._fail(_CUT))

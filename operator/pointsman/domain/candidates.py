@@ -5,7 +5,8 @@ here: how many attempts are made of it (`attempts.py`) and who is healthy (`heal
 
 A candidate is a target with the endpoints of it that may be asked now, the least loaded first. The order is by priority
 and place in the spec; endpoints in the middle of their ramp come after everything else that is usable. When nothing is
-usable and the route says TryOne, the least bad endpoint is the only candidate, with one trial in flight at most.
+usable and the route says TryOne, the least bad endpoints follow, each with one trial in flight at most (`attempts.py`
+spends one attempt on them).
 """
 
 from __future__ import annotations
@@ -123,8 +124,8 @@ def order(route: Route, health: Health, now: float, *, fallback: bool = True) ->
             excluded.append(_excluded(target, worst, now))
     candidates += ramping
     if not candidates and poor and route.try_one_when_all_unhealthy:
-        _, target, endpoint = min(poor, key=lambda p: p[0])
-        candidates.append(Candidate(target, (endpoint,), Place.LEAST_BAD))
+        poor.sort(key=lambda p: p[0])
+        candidates += [Candidate(target, (endpoint,), Place.LEAST_BAD) for _, target, endpoint in poor]
     excluded += [Excluded(b, Barred(b.problem.value), b.message) for b in route.broken]
     return Ordering(tuple(candidates), tuple(excluded))
 
