@@ -59,7 +59,7 @@ async def test_unknown_host(registry: TinyRegistry, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("credentials", "word"),
-    [(Credentials(), "secretRef"), (Credentials("me", "hunter2"), "Secret"), (Credentials(token="hunter2"), "Secret")],
+    [(Credentials(), "needs"), (Credentials("me", "hunter2"), "given"), (Credentials(token="hunter2"), "given")],
 )
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
 async def test_refused_credentials(

@@ -161,7 +161,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
 def denied(credentials: Credentials) -> PullError:
     """The one sentence for every refused access."""
     if credentials.anonymous:
-        advice = "it needs credentials, or it does not exist; name a Secret with them in `secretRef`"
+        advice = "it needs credentials, or it does not exist"
     else:
-        advice = "the credentials given do not allow it; check the Secret and what its account may read"
+        advice = "the credentials given do not allow it; check them and what their account may read"
     return PullError(PullReason.ACCESS_DENIED, f"The registry refuses access to this model: {advice}.")
