@@ -97,6 +97,20 @@ def _again(candidates: Sequence[Candidate], tried: Sequence[Tried]) -> tuple[Can
     return None
 
 
+def left_behind(ordering: Ordering, tried: Sequence[Tried], target: Target) -> tuple[str, str] | None:
+    """Is asking `target` next a fallback? Then the backend that was left for it, and why: the reason of the failed
+    attempt, or of the exclusion when a target before it was passed over from the start."""
+    if tried:
+        last = tried[-1]
+        return None if last.target is target else (last.target.backend.name, last.judged.why.value)
+    place = (target.priority, target.index)
+    passed = [e for e in ordering.excluded if (e.target.priority, e.target.index) < place]
+    if not passed:
+        return None
+    first = min(passed, key=lambda e: (e.target.priority, e.target.index))
+    return first.backend, first.reason.value
+
+
 @dataclass(frozen=True)
 class Surrender:
     """What the client gets when nobody answered. `retry_after` in seconds."""

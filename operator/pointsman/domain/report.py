@@ -83,13 +83,13 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class FallbackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The newest time a request moved on from one target to another."""
+    """The newest time a request was answered by another target than the one it would have had."""
 
     at: float
     from_backend: str
     to_backend: str
     reason: str
-    """The verdict that made it move on."""
+    """Why the first was left: how the attempt at it failed (`verdict.Why`), or what bars it (`candidates.Barred`)."""
     request_id: str = ""
     count: int = 1
     """Fallbacks of this route since the gateway started."""

@@ -33,6 +33,8 @@ class Why(StrEnum):
     DNS = "DnsFailed"
     TLS = "TlsFailed"
     UNREACHABLE = "Unreachable"
+    GONE = "EndpointGone"
+    """Its pod left while it was being dialled."""
     CONNECT_TIMEOUT = "ConnectTimeout"
     # the wait
     FIRST_TOKEN_TIMEOUT = "FirstTokenTimeout"  # noqa: S105
