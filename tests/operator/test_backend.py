@@ -488,6 +488,28 @@ async def test_refused_pod_is_said_with_the_api_servers_words(api: Connection, b
     assert "quota" in condition(await bench.backend("b"), "Ready")["message"]
 
 
+async def test_pull_whose_pod_is_refused_says_so(api: Connection, bench: Bench, namespace: str) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    await api.request("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", body=quota)
+
+    async def enforced() -> bool:
+        live = await api.request("GET", f"/api/v1/namespaces/{namespace}/resourcequotas/none")
+        return bool((live.get("status") or {}).get("hard"))
+
+    await eventually(enforced)
+    await Client(api).create(ollama("b", namespace, replicas=0))
+    await bench.settle()
+    bench.ahead = 11.0  # stuck by the operator's clock
+
+    async def refused() -> bool:
+        await bench.settle()
+        seen = await bench.backend("b")
+        bench.backends._events.clear()  # its Events are not read again for a while: here, at once
+        return "quota" in condition(seen, "ModelsPulled")["message"]
+
+    await eventually(refused)
+
+
 async def test_refused_child_is_said_and_tried_again(api: Connection, bench: Bench, namespace: str) -> None:
     await Client(api).create(ollama("b", namespace, resources={"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}))
     out = await bench.settle()

@@ -101,11 +101,13 @@ class BackendController:
 
     async def _write(self, body: Obj, seen: Observed, todo: Plan) -> float | None:
         pods = [*seen.pods, *(p for pods in seen.pull_pods.values() for p in pods)]
-        events = await self._read_events(causes.stuck(pods, seen.claim, seen.now))
+        bare = causes.podless(seen.jobs.values(), seen.pull_pods, seen.now)
+        events = await self._read_events([*causes.stuck(pods, seen.claim, seen.now), *bare])
         seen = replace(seen, events=events)
         status = judge(seen, todo)
         written = await self._writer.write(body, seen.backend.status, status)
         pending = any((p.get("status") or {}).get("phase") == "Pending" for p in pods)
+        pending = pending or any(not seen.pull_pods.get(p.name) and p.job is not None and not p.end for p in todo.pulls)
         look = None if not pending else EVENTS_SECONDS if events else causes.STUCK_SECONDS
         return min((t for t in (written, look) if t is not None), default=None)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pointsman.api import meta
 from pointsman.api.backend import HealthStatus, LLMBackendStatus, ModelStatus
 from pointsman.api.conditions import BackendCondition, Reason
-from pointsman.controllers.causes import Cause, pod_cause, root_cause
+from pointsman.controllers.causes import Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text
 from pointsman.controllers.conditions import Conditions, Verdict, timestamp
 from pointsman.controllers.model_status import ModelView, models_pulled, summary, view
@@ -20,7 +19,7 @@ from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan
 from pointsman.domain.folding import bucket
 from pointsman.engines.drivers import DRIVERS
-from pointsman.kube.resources import Obj
+from pointsman.kube.resources import Obj, uid_of
 
 _C = BackendCondition
 
@@ -62,8 +61,13 @@ def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
         models=models,
         models_summary=summary(models),
         health=_health(seen, old.health),
-        last_handled_reconcile_at=backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")[:64],
+        last_handled_reconcile_at=old.last_handled_reconcile_at if _waits(seen, plan) else seen.asked(),
     )
+
+
+def _waits(seen: Observed, plan: Plan) -> bool:
+    """True when the plan was not to be carried out, or not yet."""
+    return seen.backend.spec.suspend or plan.problem is not None or seen.refused is not None or bool(plan.wait)
 
 
 def _served(seen: Observed) -> tuple[ModelStatus, ...]:
@@ -81,6 +85,8 @@ def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:
         for pod in seen.pull_pods.get(pull.name, ()):
             if (cause := pod_cause(pod, seen.claim, seen.events)) is not None and cause.reason is not Reason.CRASH_LOOP:
                 trouble = cause.message
+        if not trouble and pull.job is not None and not seen.pull_pods.get(pull.name):
+            trouble = refused_pod(seen.events.get(uid_of(pull.job), ()))
         out.append(view(pull, seen.progress.get(pull.name), trouble))
     return tuple(out)
 

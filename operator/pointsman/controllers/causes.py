@@ -69,6 +69,23 @@ def pod_cause(pod: Obj, claim: Obj | None, events: Mapping[str, tuple[Obj, ...]]
     return None
 
 
+def refused_pod(events: Iterable[Obj]) -> str:
+    """Why a Job has no pod, from the Job's Events; empty when they do not say."""
+    for event in reversed(tuple(events)):
+        if event.get("type") == "Warning":
+            return f"the API server refuses the pull's pod: {_short(event.get('message'))}"
+    return ""
+
+
+def podless(jobs: Iterable[Obj], pods: Mapping[str, tuple[Obj, ...]], now: float) -> list[Obj]:
+    """The Jobs under way that have had no pod for a while; `pods` by the Job's name."""
+    return [
+        j for j in jobs
+        if not pods.get(name_of(j)) and not (j.get("status") or {}).get("conditions") and now - unix(_born(j))
+        >= STUCK_SECONDS
+    ]  # fmt: skip
+
+
 def stuck(pods: Iterable[Obj], claim: Obj | None, now: float) -> list[Obj]:
     """The children whose Events may say more than their status does: pods that have a node but no running container,
     and the claim that a pod waits for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pointsman.api import meta
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.controllers.settings import Settings
@@ -48,6 +49,10 @@ class Observed:
     """What is wrong with the Secret that an External names."""
     refused: Problem | None = None
     """What the API server refused when the last plan was carried out."""
+
+    def asked(self) -> str:
+        """The reconcile-now annotation, as the status keeps it when it has been acted on."""
+        return self.backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")[:64]
 
     def image(self) -> tuple[str, str]:
         """The engine's image, and whether it is the spec's or the installation's. A default that was chosen once is

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from pointsman.api import meta
 from pointsman.api.backend import Engine, Model, ModelStatus
 from pointsman.api.conditions import Reason
 from pointsman.api.source import SourceError
@@ -173,8 +172,7 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
     backend = seen.backend
     live = seen.jobs.get(name)
     known = next((m for m in backend.status.models if m.pull == name and m.state == "Pulled" and m.digest), None)
-    asked = backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")
-    again = bool(asked) and asked != backend.status.last_handled_reconcile_at
+    again = bool(seen.asked()) and seen.asked() != backend.status.last_handled_reconcile_at
     pull = Pull(model, name, live, known=known)
     if live is None:
         if known is not None and not again:

@@ -8,14 +8,17 @@ that the next reconcile sees it. Not here: where objects come from (`watch.py`).
 from __future__ import annotations
 
 import collections
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from pointsman.api import meta
-from pointsman.kube.resources import Obj, Resource, labels_of, name_of, uid_of
+from pointsman.kube.resources import JOBS, PODS, Obj, Resource, labels_of, name_of, uid_of
 
 T = TypeVar("T")
 INDEXED_LABELS = (meta.BACKEND_LABEL, meta.SOURCE_LABEL, meta.COMPONENT_LABEL)
+SHARED_LENGTH = 64
+"""Longest text that is worth keeping once."""
 TOMBSTONES = 1000
 """Deleted objects that are remembered, so that a late event does not bring them back."""
 
@@ -56,7 +59,7 @@ class Cache:
             return False
         if old is not None:
             self._drop(resource, old)
-        obj["metadata"].pop("managedFields", None)
+        obj = slim(resource, obj)
         self._objects.setdefault(resource.kind, {}).setdefault(namespace, {})[name] = obj
         for label in INDEXED_LABELS:
             if value := labels_of(obj).get(label):
@@ -116,6 +119,29 @@ class Cache:
                     names.discard(name)
                     if not names:
                         del self._index[key]
+
+
+def slim(resource: Resource, obj: Obj) -> Obj:
+    """What is kept of an object: no managed fields, of pods and Jobs only what is looked at; words that stand in every
+    object are kept once (they are most of what objects of Kubernetes weigh in Python)."""
+    out = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
+    if resource is JOBS:
+        out.pop("spec", None)
+    elif resource is PODS:
+        out["spec"] = {k: v for k, v in (obj.get("spec") or {}).items() if k == "nodeName"}
+    kept = _shared(out)
+    assert isinstance(kept, dict)
+    return kept
+
+
+def _shared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {sys.intern(k): _shared(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_shared(v) for v in value]
+    if isinstance(value, str) and len(value) <= SHARED_LENGTH:
+        return sys.intern(value)
+    return value
 
 
 def version(obj: Obj) -> int:
