@@ -58,6 +58,10 @@ def credential_version(backend: Backend) -> str:
     return backend.credential.version if backend.credential else ""
 
 
+def thresholds(backend: Backend) -> Thresholds:
+    return Thresholds(backend.probe.failure_threshold, backend.probe.success_threshold)
+
+
 def missing_from(backend: Backend, listed: Set[str]) -> frozenset[str] | None:
     """Models of `backend` that a list of its engine lacks; None where a list proves nothing (many hosted APIs list
     only some of what they serve)."""
@@ -80,14 +84,14 @@ class HealthBook:
         """Endpoints whose key stays keep their health, new ones are Unknown, the others are forgotten."""
         entries: dict[str, _Entry] = {}
         for backend in table.backends.values():
-            thresholds = Thresholds(backend.probe.failure_threshold, backend.probe.success_threshold)
+            limits = thresholds(backend)
             for endpoint in backend.endpoints:
                 known = self._entries.get(endpoint.key)
                 if known is not None and known.backend.name == backend.name:
                     machine = known.machine
-                    machine.thresholds = thresholds
+                    machine.thresholds = limits
                 else:
-                    machine = EndpointMachine(thresholds, now)
+                    machine = EndpointMachine(limits, now)
                 entries[endpoint.key] = _Entry(backend, endpoint, machine)
         self._entries = entries
 

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from ssl import SSLContext
 
 from pointsman.dialects.openai import Complaint
-from pointsman.domain.table import Backend, Target
+from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
 from pointsman.gateway.dialer import Dialer, default_tls
 from pointsman.gateway.events import Event, RequestRecord, TableChanged
 from pointsman.gateway.exchange import Exchange
 from pointsman.gateway.limits import Limits
-from pointsman.gateway.pool import Pools
+from pointsman.gateway.roster import Roster
 from pointsman.gateway.state import GatewayState
 from pointsman.gateway.wheel import Wheel
+
+SWEEP_SECONDS = 5.0
+"""How often idle connections that are too old are closed."""
 
 
 class DataPath:
@@ -32,27 +35,27 @@ class DataPath:
         self.state = state
         self.limits = limits or Limits()
         self.dialer = Dialer(state.clock, tls)
-        self.pools = Pools(self.dialer, self.limits, state.clock)
+        self.roster = self._make_roster()
         self.wheel = Wheel(asyncio.get_running_loop(), state.clock)
         self.draining = False
         self.active: set[Exchange] = set()
         self.bodies = 0
         """Bytes of request bodies held now."""
         self._no_usage: dict[str, int] = {}
-        self._served_by: dict[tuple[str, str], bytes] = {}
-        self._id_prefix = os.urandom(6).hex()
+        self._id_prefix = f"req-{os.urandom(6).hex()}-".encode()
         self._ids = 0
         self._unsubscribe = state.subscribe(self._on_event)
-        self.pools.start(asyncio.get_running_loop())
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def close(self) -> None:
         self._unsubscribe()
-        self.pools.close()
+        self._timer.cancel()
+        self.roster.close()
 
     def new_id(self) -> bytes:
         """A request id that no other gateway gives."""
         self._ids += 1
-        return b"req-%b-%x" % (self._id_prefix.encode(), self._ids)
+        return b"%b%x" % (self._id_prefix, self._ids)
 
     def asks_usage(self, backend: Backend) -> bool:
         """False for a backend that once refused to be asked for the usage of a stream, until its spec changes."""
@@ -60,15 +63,6 @@ class DataPath:
 
     def no_usage(self, backend: Backend) -> None:
         self._no_usage[backend.name] = backend.generation
-
-    def served_by(self, target: Target) -> bytes:
-        """The header lines that say who served."""
-        key = (target.backend.name, target.model)
-        lines = self._served_by.get(key)
-        if lines is None:
-            lines = f"x-pointsman-backend: {target.backend.name}\r\nx-pointsman-model: {target.model}\r\n".encode()
-            self._served_by[key] = lines
-        return lines
 
     def finished(self, exchange: Exchange, record: RequestRecord) -> None:
         self.active.discard(exchange)
@@ -90,6 +84,14 @@ class DataPath:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, TableChanged):
             backends = event.table.backends
-            self.pools.keep(frozenset(e.key for b in backends.values() for e in b.endpoints))
+            before, self.roster = self.roster, self._make_roster()
+            self.roster.succeed(before)
             self._no_usage = {n: g for n, g in self._no_usage.items() if n in backends}
-            self._served_by.clear()
+
+    def _make_roster(self) -> Roster:
+        state = self.state
+        return Roster(state.table, state.health, self.dialer, self.limits, state.clock)
+
+    def _sweep(self) -> None:
+        self.roster.sweep(self.state.clock())
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)

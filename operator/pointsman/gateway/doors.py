@@ -67,10 +67,24 @@ def _chat(path: DataPath, client: ClientConnection, request: Request, request_id
     if not isinstance(chat, ChatRequest):
         _no(path, client, request, request_id, chat)
         return None
-    route = path.state.table.names.get(chat.model)
-    if route is None:
+    entry = path.roster.entry(chat.model)
+    if entry is None:
         _no(path, client, request, request_id, unknown_model(path, chat.model))
         return None
+    trace = b""
+    fallback = True
+    if len(headers) > 2:
+        trace, fallback = _trace(headers), headers.get(b"x-pointsman-fallback", b"").lower() != b"none"
+    exchange = Exchange(
+        path, client, chat, entry, request_id, trace, fallback=fallback, keep_alive=request.keep_alive, started=started
+    )
+    path.active.add(exchange)
+    path.state.meter.request_started()
+    return exchange
+
+
+def _trace(headers: dict[bytes, bytes]) -> bytes:
+    """The W3C trace headers that go on, each with its line end."""
     trace = b""
     traceparent = headers.get(b"traceparent")
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
@@ -78,14 +92,7 @@ def _chat(path: DataPath, client: ClientConnection, request: Request, request_id
         tracestate = headers.get(b"tracestate")
         if tracestate is not None and _TRACESTATE.fullmatch(tracestate):
             trace += b"tracestate: %b\r\n" % tracestate
-    exchange = Exchange(
-        path, client, chat, route, request_id, trace,
-        fallback=headers.get(b"x-pointsman-fallback", b"").lower() != b"none",
-        keep_alive=request.keep_alive, started=started,
-    )  # fmt: skip
-    path.active.add(exchange)
-    path.state.meter.request_started()
-    return exchange
+    return trace
 
 
 def unknown_model(path: DataPath, model: str) -> Complaint:
@@ -108,7 +115,7 @@ def _models(path: DataPath, client: ClientConnection, request: Request, request_
     extra = b"x-request-id: %b\r\n" % request_id
     answer = replies.whole(200, replies.JSON, extra, body, request.keep_alive and not path.draining)
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
-    client.finished()
+    client.finished(path.state.clock())
 
 
 def _wrong_method(method: str) -> Complaint:
@@ -128,4 +135,4 @@ def _no(
     answer = replies.whole(complaint.status, replies.JSON, extra, body, request.keep_alive and not path.draining)
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
     path.complained(request_id, complaint)
-    client.finished()
+    client.finished(path.state.clock())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from pointsman.domain.health import State
 from pointsman.domain.report import FallbackEvent
 from pointsman.domain.table import RoutingTable
@@ -41,8 +43,7 @@ class TableChanged:
 Event = HealthChanged | FellBack | TableChanged
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct, gc=False):
     """One finished request, for metrics and the access log. Times in milliseconds unless the name says otherwise."""
 
     request_id: str

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from math import ceil
+
+from pointsman.dialects.openai import error_body
+from pointsman.domain.attempts import Surrender
 
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 JSON = b"application/json"
@@ -22,6 +26,16 @@ def whole(status: int, content_type: bytes, extra: bytes, body: bytes, keep_aliv
     return b"%bcontent-type: %b\r\n%bcontent-length: %d\r\n%b\r\n%b" % (
         status_line(status), content_type, extra, len(body), b"" if keep_alive else CLOSE, body,
     )  # fmt: skip
+
+
+def surrendered(given: Surrender, attempts: int, request_id: bytes, keep_alive: bool) -> bytes:
+    """The whole answer when no backend gave one."""
+    extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n" % (attempts, request_id)
+    if given.retry_after is not None:
+        extra += b"retry-after: %d\r\n" % ceil(given.retry_after)
+    if given.retry_useless:
+        extra += b"x-should-retry: false\r\n"
+    return whole(given.status, JSON, extra, error_body(given.message, "upstream_error", given.code), keep_alive)
 
 
 def stream_head(content_type: bytes, extra: bytes, *, chunked: bool, keep_alive: bool) -> bytes:

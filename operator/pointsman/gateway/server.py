@@ -181,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._transport.abort()
 
-    def finished(self) -> None:
+    def finished(self, now: float) -> None:
         """The request is answered."""
         self._exchange = None
         self._release_body()
@@ -192,7 +192,7 @@ class ClientConnection(asyncio.Protocol):
             self._server.noticed()
             return
         self.busy = False
-        self.set_deadline(self._path.state.clock() + self._limits.keep_alive_seconds)
+        self.set_deadline(now + self._limits.keep_alive_seconds)
         if self._reader.ready or self._stash or self._reader.error is not None or self._reader.upgraded:
             self._pump()
 

@@ -31,13 +31,16 @@ class Owner(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    __slots__ = ("_give_back", "_transport", "closed", "created", "idle_since", "owner", "reader", "reused")
+    __slots__ = ("_give_back", "_transport", "clock", "closed", "created", "expires", "owner", "reader", "reused")
 
-    def __init__(self, limits: Limits, give_back: Callable[[UpstreamConnection], bool], now: float) -> None:
+    def __init__(
+        self, limits: Limits, give_back: Callable[[UpstreamConnection, float], bool], clock: Callable[[], float]
+    ) -> None:
         self.reader = AnswerReader(limits)
         self.owner: Owner | None = None
-        self.created = now
-        self.idle_since = now
+        self.clock = clock
+        self.created = self.expires = clock()
+        """When it is too old to be taken from its pool."""
         self.reused = False
         """It has carried an answer before."""
         self.closed = False
@@ -56,21 +59,20 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self._transport.resume_reading()
 
-    @property
     def usable(self) -> bool:
         return not self.closed and not self._transport.is_closing()
 
-    def release(self) -> None:
+    def release(self, now: float) -> None:
         """The owner has what it wanted."""
         self.owner = None
         reader = self.reader
-        if reader.complete and reader.keep_alive and not reader.residue and self.usable:
+        if reader.complete and reader.keep_alive and not reader.residue and self.usable():
             if self._transport.get_write_buffer_size() == 0:
                 reader.reset()
                 self.reused = True
-                if self._give_back(self):
+                if self._give_back(self, now):
                     return
-        elif reader.head_done and not reader.complete and reader.fault is None and self.usable:
+        elif reader.head_done and not reader.complete and reader.fault is None and self.usable():
             # Its answer was whole for us, but not yet for HTTP: the last chunk is on its way.
             self.owner = _LINGER
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._give_up)
@@ -118,7 +120,7 @@ class _Linger:
     def upstream_data(self, connection: UpstreamConnection) -> None:
         reader = connection.reader
         if reader.complete:
-            connection.release()
+            connection.release(connection.clock())
         elif reader.pieces or reader.fault is not None:
             # More than an end: not worth waiting for.
             connection.close()

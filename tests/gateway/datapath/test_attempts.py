@@ -315,7 +315,7 @@ async def test_fallback_itself_fails(upstream: Any) -> None:
         assert got.headers["x-pointsman-backend"] == "c"
         assert [f.event.from_backend + f.event.to_backend for f in g.fallbacks] == ["ab", "bc"]
         last = g.state.last_fallback["r"]
-        assert (last.from_backend, last.to_backend, last.reason, last.count) == ("b", "c", "Failure", 2)
+        assert (last.from_backend, last.to_backend, last.reason, last.count) == ("b", "c", "Reset", 2)
         assert last.request_id == got.headers["x-request-id"]
 
 
@@ -327,6 +327,8 @@ async def test_backend_without_a_pod_is_passed_over(upstream: Any) -> None:
         ordering = g.state.explain("chat")
         assert ordering is not None
         assert [(e.backend, e.reason.value) for e in ordering.excluded] == [("cold", "NoEndpoint")]
+        last = g.state.last_fallback["r"]
+        assert (last.from_backend, last.to_backend, last.reason) == ("cold", "b", "NoEndpoint")
     async with gateway(table([ollama("cold")], [route("cold")])) as g:
         got = await chat(g.port)
         assert got.status == 503

@@ -227,7 +227,7 @@ async def test_fault_moves_the_request_on(fault: Fault, upstream: Any) -> None:
     else:
         assert got.json["choices"][0]["message"]["content"] == "all is well"
     assert g.meter.verdicts == [("a", fault.verdict, fault.why), ("b", "Success", "Answered")]
-    assert g.meter.fallbacks == [("a", "b", fault.verdict)]
+    assert g.meter.fallbacks == [("a", "b", fault.why)]
     assert [len(bad.seen), len(good.seen)] == [1, 1]
     assert took < 2.0
 

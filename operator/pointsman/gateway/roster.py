@@ -1,0 +1,117 @@
+"""What a routing table means for connections: which lane leads to which endpoint.
+
+A roster belongs to one table, and a request is served by the roster it started with: a reload in the middle changes
+nothing for it. Decided here: what one roster takes over from the one before. Not here: who is asked (`domain/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pointsman.domain.book import HealthBook, thresholds
+from pointsman.domain.health import EndpointMachine
+from pointsman.domain.table import Backend, Endpoint, Route, RoutingTable, Target
+from pointsman.gateway.dialer import Dialer
+from pointsman.gateway.limits import Limits
+from pointsman.gateway.pool import EndpointPool
+
+
+class Lane:
+    """The way to one endpoint for one target: looked up once, used for every request."""
+
+    __slots__ = ("endpoint", "machine", "pool", "served_by", "target")
+
+    def __init__(self, target: Target, endpoint: Endpoint, machine: EndpointMachine, pool: EndpointPool) -> None:
+        self.target = target
+        self.endpoint = endpoint
+        self.machine = machine
+        self.pool = pool
+        name = target.backend.name
+        self.served_by = f"x-pointsman-backend: {name}\r\nx-pointsman-model: {target.model}\r\n".encode()
+        """The header lines that say who served."""
+
+
+class Entry:
+    """A model name that clients may ask for."""
+
+    __slots__ = ("first", "route")
+
+    def __init__(self, route: Route, first: Lane | None) -> None:
+        self.route = route
+        self.first = first
+        """Where its requests go while nothing stands in the way: the only endpoint of the first target; None when
+        there are several, or when a target before it is out for good."""
+
+
+class Roster:
+    """Lanes and pools are made when they are first wanted: a table of thousands costs little."""
+
+    def __init__(
+        self, table: RoutingTable, health: HealthBook, dialer: Dialer, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self.table = table
+        self._health = health
+        self._dialer = dialer
+        self._limits = limits
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._lanes: dict[tuple[str, str, str], Lane] = {}
+        self._pools: dict[str, EndpointPool] = {}
+
+    def succeed(self, before: Roster) -> None:
+        """Takes over the connections of `before` to endpoints that did not change; the others are closed as soon as
+        nobody uses them."""
+        present = set()
+        for backend in self.table.backends.values():
+            for endpoint in backend.endpoints:
+                present.add(endpoint.key)
+                old = before._pools.get(endpoint.key)
+                if old is not None and old.leads_to(backend, endpoint):
+                    self._pools[endpoint.key] = old
+        for key, pool in before._pools.items():
+            if self._pools.get(key) is not pool:
+                pool.close(gone=key not in present)
+
+    def entry(self, model: str) -> Entry | None:
+        """None when no route has that name."""
+        entry = self._entries.get(model)
+        if entry is None:
+            route = self.table.names.get(model)
+            if route is None:
+                return None
+            entry = self._entries[model] = Entry(route, self._only_lane(route))
+        return entry
+
+    def lane(self, target: Target, endpoint: Endpoint) -> Lane:
+        key = (target.backend.name, target.model, endpoint.key)
+        lane = self._lanes.get(key)
+        if lane is None:
+            # The endpoint may be gone from the book already, for a request that started before it went.
+            machine = self._health.machine(endpoint.key) or EndpointMachine(thresholds(target.backend), self._clock())
+            lane = self._lanes[key] = Lane(target, endpoint, machine, self._pool(target.backend, endpoint))
+        return lane
+
+    def sweep(self, now: float) -> None:
+        for pool in self._pools.values():
+            pool.sweep(now)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close(gone=True)
+
+    def _only_lane(self, route: Route) -> Lane | None:
+        if not route.targets:
+            return None
+        target = route.targets[0]
+        place = (target.priority, target.index)
+        if any((b.priority, b.index) < place for b in route.broken):
+            return None
+        endpoints = target.backend.endpoints
+        return self.lane(target, endpoints[0]) if len(endpoints) == 1 else None
+
+    def _pool(self, backend: Backend, endpoint: Endpoint) -> EndpointPool:
+        pool = self._pools.get(endpoint.key)
+        if pool is None:
+            pool = EndpointPool(backend, endpoint, self._dialer, self._limits, self._clock)
+            self._pools[endpoint.key] = pool
+        return pool
