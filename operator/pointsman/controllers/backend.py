@@ -6,7 +6,6 @@ status says (`backend_status.py`).
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pointsman.api.backend import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, ConditionStatus
 from pointsman.api.objects import LLMBackend
 from pointsman.api.source import SourceError
-from pointsman.controllers import causes, pull_job
+from pointsman.controllers import causes, pull_job, unreadable
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.carry_out import Refused, carry_out
 from pointsman.controllers.context import Context
@@ -42,8 +41,6 @@ from pointsman.kube.resources import (
     owner_uids,
     uid_of,
 )
-
-log = logging.getLogger(__name__)
 
 ROUNDS = 4
 """A plan may need what an earlier step made (a pull needs its volume's UID); more rounds would be a quarrel."""
@@ -78,7 +75,7 @@ class BackendController:
         try:
             backend = self._context.backend(body)
         except ValidationError as error:
-            log.warning("an LLMBackend cannot be read: %s", error.errors()[0]["msg"], extra={"name": name})
+            await self._writer.write(body, *unreadable.backend(body, error, self._context.clock()))
             return Again()
         refused: Problem | None = None
         seen = await self._observe(backend, refused)

@@ -38,7 +38,12 @@ def children(namespace: str, settings: Settings, secrets: Iterable[str]) -> list
         _object(namespace, "apps/v1", "Deployment", {"spec": _deployment(settings)}),
     ]
     if settings.gateway.replicas > 1:
-        budget = {"maxUnavailable": 1, "selector": {"matchLabels": SELECTOR}}
+        # A gateway that is not ready must not hold up the draining of its node.
+        budget = {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": SELECTOR},
+        }
         out.append(_object(namespace, "policy/v1", "PodDisruptionBudget", {"spec": budget}))
     return out
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from pydantic import ValidationError
 
 from pointsman.api.conditions import ConditionStatus, RouteCondition
 from pointsman.api.route import ModelRouteStatus
+from pointsman.controllers import unreadable
 from pointsman.controllers.causes import is_ready
 from pointsman.controllers.context import Context
 from pointsman.controllers.route_status import status as judge
@@ -16,8 +16,6 @@ from pointsman.controllers.status_writer import StatusWriter
 from pointsman.domain.folding import fold_route
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import ROUTES, is_deleting, uid_of
-
-log = logging.getLogger(__name__)
 
 PENDING_AGAIN_SECONDS = 1.0
 
@@ -38,7 +36,7 @@ class RouteController:
         try:
             route = context.route(body)
         except ValidationError as error:
-            log.warning("a ModelRoute cannot be read: %s", error.errors()[0]["msg"], extra={"name": name})
+            await self._writer.write(body, *unreadable.route(body, error, context.clock()))
             return Again()
         table = await context.table(namespace)
         view = context.reports.view(uid_of(p) for p in context.gateway_pods(namespace) if is_ready(p))

@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tests.unit.controllers.cluster import NOW, backend, observed, pod, settled
 from tests.unit.controllers.test_plan_backend import DIGEST, ended
 
 from pointsman.api.backend import LLMBackendStatus
-from pointsman.api.conditions import BackendCondition, Condition, ConditionStatus, Reason
+from pointsman.api.conditions import BackendCondition, Condition, ConditionStatus, Reason, RouteCondition
+from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.controllers import unreadable
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.causes import root_cause, stuck
 from pointsman.controllers.conditions import Conditions, Verdict, flips, timestamp, unix
@@ -205,3 +208,17 @@ def test_news_is_said_once() -> None:
     worse = (c("Ready", "False", "AccessDenied"), c("Stalled", "True", "AccessDenied"), fresh[2])
     assert [(n.type, bad) for n, bad in flips(fresh, worse)] == [("Ready", True)]
     assert [(n.type, bad) for n, bad in flips(worse, (c("Ready", "True", "Ready"), *worse[1:]))] == [("Ready", False)]
+
+
+def test_object_that_cannot_be_read_says_so() -> None:
+    body = {"metadata": {"name": "b", "namespace": "ns", "generation": 3}, "spec": {"engine": "Ollama", "new": 1}}
+    with pytest.raises(ValidationError) as caught:
+        LLMBackend.parse(body)
+    _, said = unreadable.backend(body, caught.value, NOW)
+    assert (of(said, "Ready").status, of(said, "Stalled").status) == ("False", "True")
+    assert of(said, "Ready").reason == "InvalidSpec"
+    assert of(said, "Ready").observed_generation == 3
+    with pytest.raises(ValidationError) as caught:
+        ModelRoute.parse({"metadata": {}, "spec": {"models": ["a"], "targets": [], "x": 1}})
+    _, route = unreadable.route({"metadata": {"generation": 1}}, caught.value, NOW)
+    assert {c.type for c in route.conditions} == {c.value for c in RouteCondition}
