@@ -25,7 +25,7 @@ _SMALL = 16 * 1024
 """Bytes up to which searching the whole body is cheaper than walking its keys."""
 _KEY = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_COLON = ord(":")
 _USAGE_OPTIONS = b'{"include_usage":true}'
 
 
@@ -42,8 +42,7 @@ class Complaint:
 Span = tuple[int, int]
 
 
-@dataclass(slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, gc=False):
     """What routing and relaying need of a chat request."""
 
     body: bytes
@@ -63,7 +62,7 @@ _ABSENT = msgspec.Raw()
 
 class _Head(msgspec.Struct, gc=False):
     model: str
-    stream: bool | None = None
+    stream: bool | msgspec.UnsetType | None = msgspec.UNSET
     stream_options: msgspec.Raw = _ABSENT
     stop: msgspec.Raw = _ABSENT
 
@@ -84,8 +83,8 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
-    stream = bool(head.stream)
-    spans = _search(body, stream) if len(body) <= _SMALL else None
+    stream = head.stream is True
+    spans = _search(body, head) if len(body) <= _SMALL else None
     if spans is None:
         found = _walk(body)
         if isinstance(found, Complaint):
@@ -162,35 +161,23 @@ def _invalid(text: str) -> Complaint:
     return Complaint(400, f"the body must be a JSON object: {text}", "invalid_json")
 
 
-def _search(body: bytes, stream: bool) -> tuple[Span, Span | None] | None:
-    """Finds the values by their keys' text; None when that alone does not settle it.
+def _search(body: bytes, head: _Head) -> tuple[Span, Span | None] | None:
+    """Finds the model's value by its key's text; None when that alone does not settle it.
 
     A quote within a JSON string is always escaped, so `"model"` with both quotes is a whole string token. If it stands
     once, and no key can be written with escapes (`\\u00..` is the only way to escape a letter), it is the key at
     depth 1 that the decoder has seen.
     """
-    if b"\\u00" in body:
+    if b"\\" in body and b"\\u00" in body:
         return None
-    model = _value_of(body, b'"model"')
-    if model is None or body.count(b'"stream"') > 1:
+    if head.stream_options is not _ABSENT or (head.stream is not msgspec.UNSET and body.count(b'"stream"') > 1):
         return None
-    start, _ = model
-    if body[start : start + 1] != b'"':
+    at = body.find(b'"model"')
+    if at < 0 or body.find(b'"model"', at + 7) >= 0:
         return None
-    end = body.find(b'"', start + 1) + 1
-    if body.find(b"\\", start, end) >= 0:
-        return None
-    if stream and b'"stream_options"' in body:
-        return None
-    return (start, end), None
-
-
-def _value_of(body: bytes, key: bytes) -> Span | None:
-    at = body.find(key)
-    if at < 0 or body.find(key, at + len(key)) >= 0:
-        return None
-    colon = _COLON.match(body, at + len(key))
-    return (colon.end(), -1) if colon else None
+    start = at + (9 if body.startswith(b": ", at + 7) else 8)
+    name = encoded_name(head.model)
+    return ((start, start + len(name)), None) if body.startswith(name, start) and body[at + 7] == _COLON else None
 
 
 def _walk(body: bytes) -> tuple[Span, Span | None] | Complaint:

@@ -52,7 +52,17 @@ class EventReader(Protocol):
 class EventStream:
     """Feed it what came; send on what `feed` gives back. `ended` holds the judgement when the stream is over."""
 
-    __slots__ = ("_held", "_held_size", "_hide_usage", "_tail", "committed", "ended", "progress", "reader")
+    __slots__ = (
+        "_held",
+        "_held_size",
+        "_hide_usage",
+        "_tail",
+        "_tail_size",
+        "committed",
+        "ended",
+        "progress",
+        "reader",
+    )
 
     def __init__(self, reader: EventReader, *, hide_usage: bool) -> None:
         self.reader = reader
@@ -64,7 +74,9 @@ class EventStream:
         self._hide_usage = hide_usage
         self._held: list[bytes] = []
         self._held_size = 0
-        self._tail = b""
+        self._tail: list[bytes] = []
+        """An event that is not whole yet, in pieces."""
+        self._tail_size = 0
 
     def over(self) -> bool:
         return self.ended is not None
@@ -75,16 +87,22 @@ class EventStream:
         if self.over():
             return b""
         if self._tail:
-            data = self._tail + data
-            self._tail = b""
+            if b"\n" not in data and b"\r" not in data and not self._tail[-1].endswith((b"\n", b"\r")):
+                self._keep(data)
+                return b""
+            data = self._take_tail() + data
+        half = b""
         if b"\r" in data:
-            data = self._normalise(data)
+            if data.endswith(b"\r"):
+                # It may be half of a CRLF: it waits for what follows.
+                data, half = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = data.rfind(b"\n\n") + 2
         if end == 1:
-            self._keep(data)
+            self._keep(data + half)
             return b""
-        if end != len(data):
-            self._keep(data[end:])
+        if half or end != len(data):
+            self._keep(data[end:] + half)
             data = data[:end]
         return self._frames(data)
 
@@ -93,12 +111,11 @@ class EventStream:
         if self.over():
             return b""
         out = b""
-        tail = self._tail.replace(b"\r", b"\n")
+        tail = self._take_tail().replace(b"\r", b"\n")
         closed = tail.endswith(b"\n\n")
         tail = tail.strip(b"\n")
         if tail:
             # The last event may lack its blank line: it counts if it is whole.
-            self._tail = b""
             out = self._frames(tail + b"\n\n")
             if self.over():
                 if self.ended is _BROKEN and not closed:
@@ -117,16 +134,16 @@ class EventStream:
 
     # ---- inner
 
-    def _normalise(self, data: bytes) -> bytes:
-        # A CR at the very end may be half of a CRLF: it waits for what follows.
-        if data.endswith(b"\r"):
-            self._tail = b"\r"
-            data = data[:-1]
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    def _take_tail(self) -> bytes:
+        tail = self._tail[0] if len(self._tail) == 1 else b"".join(self._tail)
+        self._tail.clear()
+        self._tail_size = 0
+        return tail
 
     def _keep(self, rest: bytes) -> None:
-        self._tail = rest + self._tail
-        if len(self._tail) > FRAME_BYTES:
+        self._tail.append(rest)
+        self._tail_size += len(rest)
+        if self._tail_size > FRAME_BYTES:
             self.ended = _FRAME_TOO_LARGE
 
     def _frames(self, data: bytes) -> bytes:

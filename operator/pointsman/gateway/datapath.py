@@ -12,7 +12,6 @@ from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
 from pointsman.gateway.dialer import Dialer, default_tls
 from pointsman.gateway.events import Event, RequestRecord, TableChanged
-from pointsman.gateway.exchange import Exchange
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.roster import Roster
 from pointsman.gateway.state import GatewayState
@@ -38,7 +37,6 @@ class DataPath:
         self.roster = self._make_roster()
         self.wheel = Wheel(asyncio.get_running_loop(), state.clock)
         self.draining = False
-        self.active: set[Exchange] = set()
         self.bodies = 0
         """Bytes of request bodies held now."""
         self._no_usage: dict[str, int] = {}
@@ -64,8 +62,7 @@ class DataPath:
     def no_usage(self, backend: Backend) -> None:
         self._no_usage[backend.name] = backend.generation
 
-    def finished(self, exchange: Exchange, record: RequestRecord) -> None:
-        self.active.discard(exchange)
+    def finished(self, record: RequestRecord) -> None:
         self.state.meter.request_finished(record)
         if self.state.access_log is not None:
             self.state.access_log(record)

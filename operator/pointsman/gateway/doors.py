@@ -78,7 +78,6 @@ def _chat(path: DataPath, client: ClientConnection, request: Request, request_id
     exchange = Exchange(
         path, client, chat, entry, request_id, trace, fallback=fallback, keep_alive=request.keep_alive, started=started
     )
-    path.active.add(exchange)
     path.state.meter.request_started()
     return exchange
 

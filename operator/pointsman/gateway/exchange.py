@@ -357,7 +357,6 @@ class Exchange:
             self._state.health.withdraw([e.key for e in blameless(tried)], self._name(), now)
         good = judged is SUCCESS
         self._path.finished(
-            self,
             RequestRecord(
                 self._id.decode("latin-1"), self._route.name, self._chat.model, self._status, self.stream,
                 (now - self._started) * 1000, len(tried) + good, self._lane.target.backend.name if served else "",

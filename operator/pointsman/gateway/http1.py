@@ -99,30 +99,41 @@ class RequestReader:
 
     def _slice(self, data: bytes) -> None:
         heads = self._heads
-        rest = data
-        while rest and self.error is None and not self.upgraded:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as e:
+            self._after_upgrade(data[e.args[0] :])
+        except httptools.HttpParserError as e:
+            self._malformed(e)
+        if self._in_head and self.error is None:
+            if self._heads != heads:
+                self._head_size = 0
+                return
+            self._head_size += len(data)
+            if self._head_size > self._limits.head_bytes:
+                limit = self._limits.head_bytes
+                self._complain(431, f"the headers are larger than {limit} bytes", "headers_too_large")
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        """The parser takes what follows an offer to upgrade for another protocol; to us it is the request's body, or
+        the next request."""
+        while not self.upgraded and self.error is None:
+            if self._without_upgrade is not None:
+                rest, self._without_upgrade = self._without_upgrade + rest, None
+                self._parser = httptools.HttpRequestParser(self)
+            if not rest:
+                return
             try:
                 self._parser.feed_data(rest)
             except httptools.HttpParserUpgrade as e:
                 rest = rest[e.args[0] :]
-                if self._without_upgrade is not None:
-                    # The parser takes what follows for another protocol; to us it is the body.
-                    rest, self._without_upgrade = self._without_upgrade + rest, None
-                    self._parser = httptools.HttpRequestParser(self)
             except httptools.HttpParserError as e:
-                self._complain(400, f"the request is not HTTP/1.1: {_plain(e)}", "malformed_http")
+                self._malformed(e)
             else:
-                break
-        if self.error is not None or self.upgraded:
-            return
-        if self._in_head:
-            if self._heads == heads:
-                self._head_size += len(data)
-                if self._head_size > self._limits.head_bytes:
-                    limit = self._limits.head_bytes
-                    self._complain(431, f"the headers are larger than {limit} bytes", "headers_too_large")
-            else:
-                self._head_size = 0
+                return
+
+    def _malformed(self, error: Exception) -> None:
+        self._complain(400, f"the request is not HTTP/1.1: {_plain(error)}", "malformed_http")
 
     # ---- llhttp's callbacks
 
@@ -141,6 +152,9 @@ class RequestReader:
         self._heads += 1
         headers = self._headers
         length = headers.get(b"content-length")
+        if len(headers) == 2 and length is not None and b"host" in headers and len(length) < 5 and length.isdigit():
+            # The usual: a host, a length within every limit, nothing else that matters.
+            return
         encoding = headers.get(b"transfer-encoding")
         if encoding is not None:
             if length is not None:

@@ -9,6 +9,8 @@ The three kinds of answer know the exchange they belong to only by `Relayed`: th
 from __future__ import annotations
 
 import zlib
+from enum import Enum, auto
+from functools import lru_cache
 from typing import Protocol
 
 from pointsman.dialects.openai import error_event
@@ -76,28 +78,49 @@ class Answer(Protocol):
         """The connection or its framing failed before the answer was whole."""
 
 
+class _Kind(Enum):
+    """What a Content-Type makes of a body."""
+
+    JSON = auto()
+    """Also when nothing is said."""
+    EVENTS = auto()
+    HTML = auto()
+    OTHER = auto()
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: bytes) -> _Kind:
+    value = content_type.lower()
+    if not value or b"json" in value:
+        return _Kind.JSON
+    if value.startswith(b"text/event-stream"):
+        return _Kind.EVENTS
+    return _Kind.HTML if b"html" in value else _Kind.OTHER
+
+
 def open_answer(reader: AnswerReader, exchange: Relayed) -> Answer | Judgement:
     """What kind of answer a head announces; a judgement when it is none that could serve."""
-    content_type = reader.headers.get(b"content-type", b"").lower()
-    encoding = reader.headers.get(b"content-encoding", b"").strip().lower()
+    headers = reader.headers
     inflater = None
-    if encoding not in _ENCODINGS:
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and (encoding := encoding.strip().lower()) not in _ENCODINGS:
         if encoding not in _ZIPPED:
             return fault(Why.BROKEN_HTTP)
         inflater = _Inflater()
-    status = reader.status
-    if status < 200 or status >= 300:
+    content_type = headers.get(b"content-type", b"")
+    if reader.status < 200 or reader.status >= 300:
         return ErrorAnswer(exchange, reader, content_type, inflater)
+    kind = _kind(content_type)
     if exchange.stream:
-        if content_type.startswith(b"text/event-stream"):
+        if kind is _Kind.EVENTS:
             return StreamAnswer(exchange, inflater)
-        if b"html" in content_type:
+        if kind is _Kind.HTML:
             return fault(Why.NOT_JSON)
         # An error or a whole answer where a stream was asked for: collected, to see which.
-        return JsonAnswer(exchange, reader, inflater)
-    if content_type and b"json" not in content_type:
-        return fault(Why.BROKEN_STREAM if b"event-stream" in content_type else Why.NOT_JSON)
-    return JsonAnswer(exchange, reader, inflater)
+        return JsonAnswer(exchange, content_type, inflater)
+    if kind is _Kind.JSON:
+        return JsonAnswer(exchange, content_type, inflater)
+    return fault(Why.BROKEN_STREAM if kind is _Kind.EVENTS else Why.NOT_JSON)
 
 
 class _Inflater:
@@ -150,9 +173,11 @@ class ErrorAnswer:
 class JsonAnswer:
     """A whole JSON answer, judged before a byte of it goes out; above the limit it is passed on unjudged."""
 
-    def __init__(self, exchange: Relayed, reader: AnswerReader, inflater: _Inflater | None) -> None:
+    __slots__ = ("_committed", "_inflater", "_pieces", "_size", "_type", "_x")
+
+    def __init__(self, exchange: Relayed, content_type: bytes, inflater: _Inflater | None) -> None:
         self._x = exchange
-        self._type = reader.headers.get(b"content-type", b"application/json")
+        self._type = content_type or b"application/json"
         self._inflater = inflater
         self._pieces: list[bytes] = []
         self._size = 0

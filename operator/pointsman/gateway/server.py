@@ -18,14 +18,13 @@ from pointsman.gateway import doors, replies
 from pointsman.gateway.datapath import DataPath
 from pointsman.gateway.exchange import Exchange
 from pointsman.gateway.http1 import RequestReader
-
-_NEVER = float("inf")
+from pointsman.gateway.wheel import NEVER
 
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body_counted", "_chunked", "_closing", "_exchange", "_keep", "_limits", "_path", "_pumping",
-        "_reader", "_reading", "_server", "_stash", "_transport", "_unanswered", "busy", "deadline", "slot",
+        "_reader", "_reading", "_server", "_stash", "_transport", "_unanswered", "busy", "deadline", "due",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -45,8 +44,8 @@ class ClientConnection(asyncio.Protocol):
         self._body_counted = 0
         self.busy = False
         """A request is being answered."""
-        self.deadline = _NEVER
-        self.slot = 0
+        self.deadline = NEVER
+        self.due = NEVER
 
     # ---- asyncio's callbacks
 
@@ -228,7 +227,11 @@ class ClientConnection(asyncio.Protocol):
     # ---- time
 
     def set_deadline(self, deadline: float) -> None:
-        self._path.wheel.set(self, deadline)
+        # Later than when the wheel looks anyway: it will find the new one then.
+        if deadline >= self.due:
+            self.deadline = deadline
+        else:
+            self._path.wheel.set(self, deadline)
 
     def on_deadline(self, now: float) -> None:
         if self._exchange is not None:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 TICK_SECONDS = 0.01
+NEVER = float("inf")
 
 
 class Timed(Protocol):
     deadline: float
     """By the wheel's clock; infinity for none."""
-    slot: int
-    """The wheel's own: where it has filed the item; 0 when nowhere."""
+    due: float
+    """The wheel's own: when it will look at the item; infinity when it has not filed it."""
 
     def on_deadline(self, now: float) -> None:
         """The deadline is over. The item sets the next one with `Wheel.set`, or is forgotten."""
@@ -35,27 +36,19 @@ class Wheel:
 
     def set(self, item: Timed, deadline: float) -> None:
         item.deadline = deadline
-        if deadline == float("inf"):
-            return
-        slot = int(deadline / TICK_SECONDS) + 1
-        if not item.slot:
-            self._file(item, slot)
-        elif slot < item.slot:
-            self._unfile(item)
-            self._file(item, slot)
+        if deadline < item.due:
+            self.forget(item)
+            self._file(item, int(deadline / TICK_SECONDS) + 1)
 
     def forget(self, item: Timed) -> None:
-        if item.slot:
-            self._unfile(item)
-
-    def _unfile(self, item: Timed) -> None:
-        bucket = self._buckets.get(item.slot)
-        if bucket is not None:
-            bucket.discard(item)
-        item.slot = 0
+        if item.due != NEVER:
+            bucket = self._buckets.get(round(item.due / TICK_SECONDS))
+            if bucket is not None:
+                bucket.discard(item)
+            item.due = NEVER
 
     def _file(self, item: Timed, slot: int) -> None:
-        item.slot = slot
+        item.due = slot * TICK_SECONDS
         bucket = self._buckets.get(slot)
         if bucket is None:
             bucket = self._buckets[slot] = set()
@@ -75,10 +68,10 @@ class Wheel:
         now = self._clock()
         while self._order and self._order[0] * TICK_SECONDS <= now:
             for item in self._buckets.pop(heapq.heappop(self._order), ()):
-                item.slot = 0
+                item.due = NEVER
                 if item.deadline <= now:
                     item.on_deadline(now)
-                elif item.deadline != float("inf"):
+                elif item.deadline != NEVER:
                     self._file(item, int(item.deadline / TICK_SECONDS) + 1)
         if self._order:
             self._schedule(self._order[0])

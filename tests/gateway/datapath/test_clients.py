@@ -303,7 +303,6 @@ async def test_client_leaves_while_dialing(upstream: Any) -> None:
             await asyncio.sleep(0.05)
         await asyncio.wait_for(g.meter.finished.wait(), 1.0)
         assert g.machine("a").in_flight == 0
-        assert not g.server.path.active
 
 
 # ---- slowness
