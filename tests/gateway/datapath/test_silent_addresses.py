@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from tests.support.engine import until
 from tests.support.faulty_upstream import says
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
@@ -47,8 +48,8 @@ async def test_a_pod_that_leaves_while_it_is_dialled_moves_the_request_on_at_onc
     async with silent_port() as port, gateway(table(backends, routes, {"pods": [port]})) as g:
         began = time.monotonic()
         request = asyncio.create_task(chat(g.port))
-        while not (g.state.health.in_flight(g.state.table.backends["pods"].endpoints[0].key)):
-            await asyncio.sleep(0.005)
+        key = g.state.table.backends["pods"].endpoints[0].key
+        await until(lambda: g.state.health.in_flight(key), what="the pod is being dialled")
         g.state.set_table(table(backends, routes, {"pods": []}))
         got = await request
         took = time.monotonic() - began

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from tests.support.admission import CASES, Case
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.objects import LLMBackend, ModelRoute, sentence
-from tests.support.admission import CASES, Case
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.of_name], ids=lambda c: c.name)
