@@ -19,7 +19,7 @@ from pointsman.dialects.openai import (
 )
 from pointsman.gateway import replies
 from pointsman.gateway.exchange import Exchange
-from pointsman.gateway.http1 import Request
+from pointsman.gateway.request_reader import Request
 
 if TYPE_CHECKING:
     from pointsman.gateway.datapath import DataPath

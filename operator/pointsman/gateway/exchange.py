@@ -21,7 +21,7 @@ from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
 from pointsman.gateway import replies
 from pointsman.gateway.dialer import DialFailed
 from pointsman.gateway.events import RequestRecord
-from pointsman.gateway.relay import Answer, Refusal, StreamAnswer, error_frame, open_answer
+from pointsman.gateway.relay import Answer, Refusal, StreamAnswer, error_frame, is_plain_json, judge_json, open_answer
 from pointsman.gateway.roster import Entry, Lane
 from pointsman.gateway.upstream import UpstreamConnection
 
@@ -166,7 +166,8 @@ class Exchange:
             b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b" % (head, len(body), self._id, self._trace, body),
         )
         self._sent_at = self._progress_at = self._mark = now = self._state.clock()
-        self._phase(now + patience)
+        self._phase_at = at = now + patience
+        self._client.set_deadline(at if at < self._total_at else self._total_at)
 
     # ---- what the backend does
 
@@ -180,6 +181,11 @@ class Exchange:
             if not reader.head_done:
                 if reader.fault is not None:
                     self.failed(fault(reader.fault))
+                return
+            if reader.complete and not self.stream and is_plain_json(reader):
+                # The usual: a whole answer in one piece.
+                pieces = reader.pieces
+                judge_json(self, pieces[0] if len(pieces) == 1 else b"".join(pieces), reader.headers[b"content-type"])
                 return
             opened = open_answer(reader, self)
             if isinstance(opened, Judgement):

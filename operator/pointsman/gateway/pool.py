@@ -50,7 +50,7 @@ class EndpointPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.expires > now and connection.usable():
+            if connection.expires > now and not connection.closed:
                 return connection
             connection.close()
         return None
@@ -91,7 +91,7 @@ class EndpointPool:
         """Closes what was idle for too long."""
         kept = []
         for connection in self._idle:
-            if connection.expires > now and connection.usable():
+            if connection.expires > now and not connection.closed:
                 kept.append(connection)
             else:
                 connection.close()

@@ -19,7 +19,7 @@ from pointsman.dialects.sse import EventStream
 from pointsman.domain.failure import fault
 from pointsman.domain.judging import judge_said, judge_status, retry_after_seconds
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
-from pointsman.gateway.http1 import AnswerReader
+from pointsman.gateway.answer_reader import AnswerReader
 from pointsman.gateway.limits import Limits
 
 _ENCODINGS = (b"", b"identity")
@@ -224,20 +224,36 @@ class JsonAnswer:
                 x.failed(fault(Why.BROKEN_HTTP))
                 return
             body = inflated
-        judged, usage, said = judge_chat(body, x.has_stop)
-        if judged is SUCCESS:
-            if x.stream:
-                x.failed(fault(Why.BROKEN_STREAM))
-            else:
-                x.deliver(self._type, body, usage)
-        elif said is not None:
-            x.failed(judge_said(said), Refusal(400, b"application/json", body))
-        elif judged is EMPTY:
-            x.failed(judged, Refusal(200, self._type, body))
-        elif judged.why is Why.BROKEN_JSON and b"<html" in body[:512].lower():
-            x.failed(fault(Why.NOT_JSON))
+        judge_json(x, body, self._type)
+
+
+def is_plain_json(reader: AnswerReader) -> bool:
+    """Good by its head, and nothing to undo."""
+    headers = reader.headers
+    return (
+        reader.status == 200
+        and b"content-type" in headers
+        and b"content-encoding" not in headers
+        and _kind(headers[b"content-type"]) is _Kind.JSON
+    )
+
+
+def judge_json(x: Relayed, body: bytes, content_type: bytes) -> None:
+    """Judges a whole body under 2xx."""
+    judged, usage, said = judge_chat(body, x.has_stop)
+    if judged is SUCCESS:
+        if x.stream:
+            x.failed(fault(Why.BROKEN_STREAM))
         else:
-            x.failed(judged)
+            x.deliver(content_type, body, usage)
+    elif said is not None:
+        x.failed(judge_said(said), Refusal(400, b"application/json", body))
+    elif judged is EMPTY:
+        x.failed(judged, Refusal(200, content_type, body))
+    elif judged.why is Why.BROKEN_JSON and b"<html" in body[:512].lower():
+        x.failed(fault(Why.NOT_JSON))
+    else:
+        x.failed(judged)
 
 
 class StreamAnswer:

@@ -17,7 +17,7 @@ from pointsman.dialects.openai import Complaint, complaint_body
 from pointsman.gateway import doors, replies
 from pointsman.gateway.datapath import DataPath
 from pointsman.gateway.exchange import Exchange
-from pointsman.gateway.http1 import RequestReader
+from pointsman.gateway.request_reader import RequestReader
 from pointsman.gateway.wheel import NEVER
 
 
@@ -64,7 +64,12 @@ class ClientConnection(asyncio.Protocol):
                 self._reading = False
                 self._transport.pause_reading()
             return
-        self._feed(data)
+        reader = self._reader
+        reader.feed(data)
+        if reader.ready or reader.error is not None or reader.upgraded:
+            self._pump()
+        else:
+            self._wait_for_more()
 
     def eof_received(self) -> None:
         # A client that will not read its answer is gone; one that only stops sending cannot be told apart from it.
@@ -92,14 +97,6 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.client_slow(False)
 
     # ---- requests
-
-    def _feed(self, data: bytes) -> None:
-        reader = self._reader
-        reader.feed(data)
-        if reader.ready or reader.error is not None or reader.upgraded:
-            self._pump()
-        else:
-            self._wait_for_more()
 
     def _wait_for_more(self) -> None:
         reader = self._reader
@@ -192,8 +189,10 @@ class ClientConnection(asyncio.Protocol):
             return
         self.busy = False
         self.set_deadline(now + self._limits.keep_alive_seconds)
-        if self._reader.ready or self._stash or self._reader.error is not None or self._reader.upgraded:
-            self._pump()
+        if not self._pumping:
+            reader = self._reader
+            if reader.ready or self._stash or reader.error is not None or reader.upgraded:
+                self._pump()
 
     def _refuse(self, complaint: Complaint) -> None:
         """An answer to what is no request, or not yet; the connection ends with it."""

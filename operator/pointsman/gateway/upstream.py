@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from pointsman.gateway.http1 import AnswerReader
+from pointsman.gateway.answer_reader import AnswerReader
 from pointsman.gateway.limits import Limits
 
 LINGER_SECONDS = 1.0
@@ -44,6 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = False
         """It has carried an answer before."""
         self.closed = False
+        """No request can be sent on it any more."""
         self._give_back = give_back
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
 
@@ -59,20 +60,17 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self._transport.resume_reading()
 
-    def usable(self) -> bool:
-        return not self.closed and not self._transport.is_closing()
-
     def release(self, now: float) -> None:
         """The owner has what it wanted."""
         self.owner = None
         reader = self.reader
-        if reader.complete and reader.keep_alive and not reader.residue and self.usable():
+        if reader.complete and reader.keep_alive and not reader.residue and not self.closed:
             if self._transport.get_write_buffer_size() == 0:
                 reader.reset()
                 self.reused = True
                 if self._give_back(self, now):
                     return
-        elif reader.head_done and not reader.complete and reader.fault is None and self.usable():
+        elif reader.head_done and not reader.complete and reader.fault is None and not self.closed:
             # Its answer was whole for us, but not yet for HTTP: the last chunk is on its way.
             self.owner = _LINGER
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._give_up)
@@ -103,6 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         owner.upstream_data(self)
 
     def eof_received(self) -> None:
+        self.closed = True
         owner = self.owner
         if owner is not None and not self.reader.complete and self.reader.eof():
             owner.upstream_data(self)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as values: requests and answers read from bytes, without a socket.
+"""HTTP/1.1 requests read from bytes, without a socket.
 
-Decided here: which messages are well-formed and within their limits, and when a connection may carry another. Not here:
-what a request asks for (`doors.py`) or an answer is worth (`exchange.py`). Source: RFC 9112; parsing is llhttp's.
+Decided here: which requests are well-formed and within their limits. Not here: what a request asks for (`doors.py`).
+Source: RFC 9112; parsing is llhttp's.
 
 Invariants: one clear complaint per malformed request; a request that was complete before it is served first; nothing is
 read after a complaint. No callback raises, for llhttp's binding would hide it.
@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections import deque
 
 import httptools
+import msgspec
 
 from pointsman.dialects.openai import Complaint
-from pointsman.domain.verdict import Why
 from pointsman.gateway.limits import Limits
 
-_INTERIM_MAX = 16
 _WANTED = frozenset(
     (
         b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect", b"x-request-id",
@@ -25,25 +24,19 @@ _WANTED = frozenset(
     )
 )  # fmt: skip
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
-_ANSWER_WANTED = frozenset(
-    (b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"retry-after")
-)
 
 
-class Request:
+class Request(msgspec.Struct, gc=False):
     """A whole request."""
 
-    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path")
-
-    def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
-        self.method = method
-        self.path = path
-        """Without the query."""
-        self.headers = headers
-        """Those that matter to us, lower case."""
-        self.body = body
-        self.keep_alive = True
-        self.http10 = False
+    method: bytes
+    path: bytes
+    """Without the query."""
+    headers: dict[bytes, bytes]
+    """Those that matter to us, lower case."""
+    body: bytes
+    keep_alive: bool
+    http10: bool
 
 
 class RequestReader:
@@ -89,15 +82,11 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         limit = self._limits.head_bytes
-        if len(data) <= limit:
-            self._slice(data)
+        if len(data) > limit:
+            for start in range(0, len(data), limit):
+                if self.error is None and not self.upgraded:
+                    self.feed(data[start : start + limit])
             return
-        for start in range(0, len(data), limit):
-            if self.error is not None or self.upgraded:
-                return
-            self._slice(data[start : start + limit])
-
-    def _slice(self, data: bytes) -> None:
         heads = self._heads
         try:
             self._parser.feed_data(data)
@@ -110,8 +99,7 @@ class RequestReader:
                 self._head_size = 0
                 return
             self._head_size += len(data)
-            if self._head_size > self._limits.head_bytes:
-                limit = self._limits.head_bytes
+            if self._head_size > limit:
                 self._complain(431, f"the headers are larger than {limit} bytes", "headers_too_large")
 
     def _after_upgrade(self, rest: bytes) -> None:
@@ -195,10 +183,15 @@ class RequestReader:
                 self._url = b""
                 return
         pieces = self._pieces
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        request = Request(parser.get_method(), self._url.partition(b"?")[0], self._headers, body)
-        request.keep_alive = parser.should_keep_alive() and not self.upgraded
-        request.http10 = parser.get_http_version() == "1.0"
+        url = self._url
+        request = Request(
+            parser.get_method(),
+            url.partition(b"?")[0] if b"?" in url else url,
+            self._headers,
+            pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            parser.should_keep_alive() and not self.upgraded,
+            parser.get_http_version() == "1.0",
+        )
         self.ready.append(request)
         self._url = b""
         self._headers = {}
@@ -219,103 +212,6 @@ class RequestReader:
     def _complain(self, status: int, message: str, code: str) -> None:
         if self.error is None:
             self.error = Complaint(status, message, code)
-
-
-class AnswerReader:
-    """Reads the answers of one connection to a backend, one after another."""
-
-    __slots__ = (
-        "_begun", "_head_size", "_interim", "_interims", "_limit", "_parser", "_seen", "complete", "fault",
-        "head_done", "headers", "keep_alive", "pieces", "residue", "status", "touched",
-    )  # fmt: skip
-
-    def __init__(self, limits: Limits) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._limit = limits.upstream_head_bytes
-        self.reset()
-
-    def reset(self) -> None:
-        """For the next answer."""
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        """Those that matter to us, lower case."""
-        self.head_done = False
-        self.pieces: list[bytes] = []
-        """Body that was not taken yet."""
-        self.complete = False
-        self.keep_alive = False
-        self.residue = False
-        """Something followed the answer that nobody asked for."""
-        self.touched = False
-        """At least one byte came."""
-        self.fault: Why | None = None
-        self._head_size = 0
-        self._interim = False
-        self._interims = 0
-
-    def feed(self, data: bytes) -> None:
-        self.touched = True
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.fault = Why.BROKEN_HTTP
-        except httptools.HttpParserError:
-            # After a whole answer it is rubbish that follows: the answer counts, the connection does not.
-            if self.complete:
-                self.residue = True
-            else:
-                self.fault = Why.BROKEN_HTTP
-        if not self.head_done:
-            self._head_size += len(data)
-            if self._head_size > self._limit:
-                self.fault = Why.TOO_LARGE
-
-    def eof(self) -> bool:
-        """The backend closed the connection: True when that is how its answer ends."""
-        if self.complete:
-            return True
-        if not self.head_done or b"content-length" in self.headers or b"transfer-encoding" in self.headers:
-            return False
-        self.complete = True
-        self.keep_alive = False
-        return True
-
-    # ---- llhttp's callbacks
-
-    def on_message_begin(self) -> None:
-        if self.complete:
-            self.residue = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name in _ANSWER_WANTED and not self.complete:
-            self.headers[name] = value
-
-    def on_headers_complete(self) -> None:
-        if self.complete:
-            return
-        status = self._parser.get_status_code()
-        if status < 200:
-            self._interim = True
-            self._interims += 1
-            if self._interims > _INTERIM_MAX:
-                self.fault = Why.BROKEN_HTTP
-            return
-        self.status = status
-        self.head_done = True
-
-    def on_body(self, body: bytes) -> None:
-        if not self.complete:
-            self.pieces.append(body)
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._interim = False
-            self.headers = {}
-            return
-        if not self.complete:
-            self.complete = True
-            self.keep_alive = self._parser.should_keep_alive()
 
 
 def _plain(error: Exception) -> str:
