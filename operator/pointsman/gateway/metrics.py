@@ -1,14 +1,13 @@
 """The gateway's figures: counted in plain numbers on the hot path, rendered for Prometheus when asked.
 
-Decided here: the names, labels and buckets (docs and dashboards use them). Labels are bounded: routes, backends and
-their models come from the resources, codes and verdicts from closed sets; a model that no route has is not a label.
-Names end in their unit; counters count since the process started.
+Decided here: our names, labels and buckets (docs and dashboards use them). Not here: OpenTelemetry's (`genai.py`).
+Labels are bounded: routes, backends and their models come from the resources, codes and verdicts from closed sets; a
+model that no route has is not a label. Names end in their unit; counters count since the process started.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -19,34 +18,14 @@ from prometheus_client.registry import Collector
 from pointsman import __version__
 from pointsman.domain.health import State
 from pointsman.gateway.events import RequestRecord
+from pointsman.gateway.genai import GenAiFigures
+from pointsman.gateway.histogram import Buckets
 from pointsman.gateway.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 DURATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 OVERHEAD_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
-
-
-class Buckets:
-    """A histogram in plain numbers."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        total, rows = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            rows.append((bound, float(total)))
-        family.add_metric(labels, buckets=rows, sum_value=self._sum)
 
 
 class GatewayMeter:
@@ -62,6 +41,7 @@ class GatewayMeter:
         self.attempts: dict[tuple[str, str], int] = {}
         self.fallbacks: dict[tuple[str, str, str, str], int] = {}
         self.tokens: dict[tuple[str, str, str], int] = {}
+        self.gen_ai = GenAiFigures()
 
     def request_started(self) -> None:
         self.started += 1
@@ -80,6 +60,8 @@ class GatewayMeter:
             if tokens is None:
                 tokens = self.first_tokens[route] = Buckets(DURATION_SECONDS)
             tokens.observe(record.first_token_ms / 1000)
+        if route:
+            self.gen_ai.observe(record)
         if not record.backend:
             return
         self.overhead.observe(record.overhead_us / 1_000_000)
@@ -111,6 +93,7 @@ class GatewayCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._traffic()
+        yield from self._meter.gen_ai.collect()
         yield from self._endpoints()
         yield from self._config()
 
@@ -134,7 +117,7 @@ class GatewayCollector(Collector):
         )  # fmt: skip
         for name, text, found in (
             ("pointsman_request_duration_seconds", "From the request's first byte to the answer's last.", m.durations),
-            ("pointsman_first_token_seconds", "From the request's first byte to the first content.", m.first_tokens),
+            ("pointsman_first_token_seconds", "From asking who answered to the first content.", m.first_tokens),
         ):
             histogram = HistogramMetricFamily(name, text, labels=("route",))
             for route, buckets in found.items():

@@ -1,0 +1,98 @@
+"""Figures under the names of OpenTelemetry's GenAI semantic conventions, which dashboards already know.
+
+Decided here: names, labels and buckets, as the conventions give them (semantic-conventions-genai, gen-ai-metrics.md,
+status Development, read November 2026) and as Prometheus renames them: dots become underscores, seconds a suffix, a
+unit in braces nothing. Not here: our own names (`metrics.py`).
+
+- `gen_ai_request_model` is the name that the client asked for, and only counted when a route has it: bounded.
+- `gen_ai_provider_name` is the flavour of API that the backend speaks, as the conventions want it; `backend` is ours.
+- Time to the first token counts from asking the backend that answered. Time per output token is counted on streams
+  of one attempt only, in which nothing else took time: (whole time - time to the first) / (output tokens - 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from pointsman.domain.verdict import Verdict
+from pointsman.gateway.events import RequestRecord
+from pointsman.gateway.histogram import Buckets
+
+TOKENS = tuple(4.0**n for n in range(14))
+REQUEST_SECONDS = tuple(0.01 * 2**n for n in range(14))
+FIRST_TOKEN_SECONDS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+PER_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_SUCCESS = Verdict.SUCCESS.value
+_FIXED = ("chat", "openai")
+_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "backend")
+
+
+class _Served:
+    """What one backend did for one name."""
+
+    __slots__ = ("first_token", "input", "output", "per_token")
+
+    def __init__(self) -> None:
+        self.input = Buckets(TOKENS)
+        self.output = Buckets(TOKENS)
+        self.first_token = Buckets(FIRST_TOKEN_SECONDS)
+        self.per_token = Buckets(PER_TOKEN_SECONDS)
+
+
+class GenAiFigures:
+    """Called once a request: two look-ups and a bisection for each figure that is known."""
+
+    def __init__(self) -> None:
+        self._served: dict[tuple[str, str], _Served] = {}
+        self._durations: dict[tuple[str, str, str], Buckets] = {}
+
+    def observe(self, record: RequestRecord) -> None:
+        """Counts a request that a route has. An unknown figure is left out: it is never zero."""
+        good = record.verdict == _SUCCESS
+        error = "" if good else str(record.status) if record.status >= 400 else record.verdict
+        durations = self._durations.get((record.model, record.backend, error))
+        if durations is None:
+            durations = self._durations[record.model, record.backend, error] = Buckets(REQUEST_SECONDS)
+        durations.observe(record.ms / 1000)
+        if not record.backend:
+            return
+        served = self._served.get((record.model, record.backend))
+        if served is None:
+            served = self._served[record.model, record.backend] = _Served()
+        out = record.completion_tokens
+        if record.prompt_tokens is not None:
+            served.input.observe(record.prompt_tokens)
+        if out is not None:
+            served.output.observe(out)
+        first = record.first_token_ms
+        if good and record.stream and first is not None:
+            served.first_token.observe(first / 1000)
+            if out is not None and out > 1 and record.attempts == 1:
+                served.per_token.observe((record.ms - first) / (1000 * (out - 1)))
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, for Prometheus."""
+        tokens = _family("gen_ai_client_token_usage", "Tokens of a request, by gen_ai_token_type.", "gen_ai_token_type")
+        first = _family("gen_ai_server_time_to_first_token_seconds", "Until the first content of a stream.")
+        each = _family("gen_ai_server_time_per_output_token_seconds", "For each token after the first of a stream.")
+        for key, served in self._served.items():
+            served.input.add_to(tokens, (*_FIXED, *key, "input"))
+            served.output.add_to(tokens, (*_FIXED, *key, "output"))
+            served.first_token.add_to(first, (*_FIXED, *key))
+            served.per_token.add_to(each, (*_FIXED, *key))
+        whole = _family(
+            "gen_ai_server_request_duration_seconds",
+            "From the request's first byte to the answer's last; error_type is empty for a whole answer.", "error_type",
+        )  # fmt: skip
+        for labels, durations in self._durations.items():
+            durations.add_to(whole, (*_FIXED, *labels))
+        yield from (tokens, whole, first, each)
+
+
+def _family(name: str, text: str, *more: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, text, labels=(*_LABELS, *more))
