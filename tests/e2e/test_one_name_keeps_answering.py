@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.demo import load, show, stage
@@ -14,6 +18,24 @@ from tests.e2e.waiting import until
 
 FAILOVER_SECONDS = 5.0
 """A request that meets the death waits for a connect timeout (2 s) at worst; five times that for a noisy machine."""
+
+
+def condition(demo: Stage, route: str, kind: str, status: str) -> dict[str, str] | None:
+    """The route's condition of that type, when it has that status."""
+    found = demo.get("pmr", route).get("status", {}).get("conditions", ())
+    return next((c for c in found if (c["type"], c["status"]) == (kind, status)), None)
+
+
+def backend_of(demo: Stage, model: str) -> str:
+    """Who answers for a model now."""
+
+    async def ask() -> str:
+        with demo.gateway() as url:
+            async with load.client(url) as api:
+                seen = await load.ask(api, model, stream=False)
+                return seen.backend or seen.error
+
+    return asyncio.run(ask())
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +93,58 @@ def test_status_and_explain_name_the_order(demo: Stage) -> None:
     assert stage.ANSWER in demo.pointsman("test", "chat")
 
 
+def test_the_cli_is_a_kubectl_plugin(demo: Stage) -> None:
+    folder = Path(sys.executable).parent
+    assert (folder / "kubectl-pointsman").exists()
+    environment = {**os.environ, **demo.cluster.environment()}
+    environment["PATH"] = f"{folder}:{environment['PATH']}"
+    done = subprocess.run(
+        ["kubectl", "pointsman", "status", "-n", demo.namespace],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split()[:4] == ["BACKEND", "ENGINE", "READY", "HEALTH"]
+
+
+def test_an_external_backend_needs_its_secret_and_gets_it(demo: Stage) -> None:
+    """The Secret reaches the gateway by the Role that the operator made for it, and nothing but the Secret was missing."""
+    hosted = {
+        "apiVersion": "pointsman.dev/v1alpha1",
+        "kind": "LLMBackend",
+        "metadata": {"name": "hosted"},
+        "spec": {
+            "engine": "External",
+            "models": [{"name": f"{demo.registry_host}/demo/tiny:1"}],
+            "external": {"url": "http://pmb-second:11434/v1", "secretRef": {"name": "hosted"}},
+            "probe": {"interval": "1s"},
+        },
+    }
+    targets = [{"backend": "hosted", "model": f"{demo.registry_host}/demo/tiny:1"}]
+    route = {
+        "apiVersion": "pointsman.dev/v1alpha1",
+        "kind": "ModelRoute",
+        "metadata": {"name": "hosted"},
+        "spec": {"models": ["hosted"], "targets": [*targets, {"backend": "second", "model": "tiny", "priority": 1}]},
+    }
+    demo.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [hosted, route]}))
+    resolved = until(lambda: condition(demo, "hosted", "ResolvedRefs", "False"), "the missing Secret is named", 20)
+    assert resolved["reason"] == "SecretMissing"
+    assert "Secret hosted does not exist" in resolved["message"]
+    assert backend_of(demo, "hosted") == "second", "the other target serves meanwhile"
+
+    demo.kubectl("create", "secret", "generic", "hosted", "--from-literal=api-key=sk-not-to-be-seen")
+    until(lambda: condition(demo, "hosted", "ResolvedRefs", "True"), "the Secret is there", 20)
+    until(lambda: backend_of(demo, "hosted") == "hosted", "the External backend answers", 20)
+    shown = demo.kubectl("get", "pmb,pmr,events", "-o", "yaml") + demo.pointsman("status", "-o", "json")
+    logs = demo.kubectl("logs", "-l", "app.kubernetes.io/component=gateway", "--tail=-1")
+    assert "sk-not-to-be-seen" not in shown + logs
+    demo.kubectl("delete", "pmr/hosted", "pmb/hosted", "secret/hosted")
+
+
 def test_a_backend_dies_under_load_and_no_request_fails(demo: Stage) -> None:
     with demo.gateway() as url:
         under_way, results = asyncio.run(show.kill_under_load(demo, url))
@@ -93,13 +167,7 @@ def test_the_route_tells_of_the_fallback(demo: Stage) -> None:
 
 def test_traffic_returns_to_the_first_backend(demo: Stage) -> None:
     demo.wait_ready("llmbackend/first")
-
-    async def back() -> str:
-        with demo.gateway() as url:
-            async with load.client(url) as api:
-                return (await load.ask(api, "chat", stream=False)).backend
-
-    until(lambda: asyncio.run(back()) == "first", "the first backend answers again", 60)
+    until(lambda: backend_of(demo, "chat") == "first", "the first backend answers again", 60)
 
 
 def test_a_gateway_replica_dies_and_no_new_request_fails(demo: Stage) -> None:
