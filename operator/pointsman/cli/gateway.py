@@ -1,4 +1,6 @@
-"""`pointsman gateway`: serves from a directory of manifests, or from the resources of its namespace in a cluster."""
+"""`pointsman gateway`: serves from a directory of manifests, from what it finds on this machine, or from a cluster.
+
+`pointsman gateway init` writes the first manifests (`gateway_init.py`)."""
 
 from __future__ import annotations
 
@@ -11,27 +13,30 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from pointsman.cli import discover as found
 from pointsman.cli import logs
+from pointsman.cli.discover import LOOPBACK
+from pointsman.cli.gateway_init import init
 from pointsman.cli.output import EXIT_UNREACHABLE, EXIT_USAGE, fail
 
 if TYPE_CHECKING:
     from pointsman.gateway.main import Started
 
-LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--manifests",
     type=click.Path(path_type=Path, file_okay=False),
     help="Serve the LLMBackends, ModelRoutes and Secrets in this directory's files; without it, those of the cluster.",
 )
-@click.option("--host", help=f"Address to serve on; {LOOPBACK} with --manifests, else every one.")
+@found.options
+@click.option("--host", help=f"Address to serve on; every one in a cluster, else {LOOPBACK}.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option(
     "--admin-host",
-    help=f"Address of the admin port; {LOOPBACK} with --manifests and without a report token, else --host.",
+    help=f"Address of the admin port; --host in a cluster or with a report token, else {LOOPBACK}.",
 )
 @click.option(
     "--admin-port", type=click.IntRange(0, 65535), default=9090, show_default=True, help="0 takes a free one."
@@ -61,8 +66,13 @@ _log = logging.getLogger(__name__)
 @click.option("--access-log", is_flag=True, help="One JSON line a request on standard output.")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice(["json", "text"]), help="Text on a terminal, else JSON, by default.")
+@click.pass_context
 def gateway(
+    ctx: click.Context,
     manifests: Path | None,
+    discover: bool,
+    discover_host: tuple[str, ...],
+    discover_port: tuple[int, ...],
     host: str | None,
     port: int,
     admin_host: str | None,
@@ -78,13 +88,16 @@ def gateway(
     log_format: Literal["json", "text"] | None,
 ) -> None:
     """Serves model names and keeps them answering. Exit code 2 when the manifests are wrong."""
+    if ctx.invoked_subcommand is not None:
+        return
     from pointsman.gateway.main import Options, run  # after --help: it loads the whole gateway
     from pointsman.gateway.manifests import ManifestError
     from pointsman.kube.connect import NoCluster
 
     form = logs.setup(log_level, log_format)
     token = _report_token(report_token_file)
-    if manifests is not None:
+    places = found.places(discover, discover_host, discover_port, own=(port, admin_port))
+    if manifests is not None or places is not None:
         host = host or LOOPBACK
         admin_host = admin_host or (host if token else LOOPBACK)
     else:
@@ -99,6 +112,7 @@ def gateway(
         admin_host=admin_host,
         admin_port=admin_port,
         manifests=manifests,
+        discover=places,
         kubeconfig=kubeconfig,
         namespace=namespace,
         state_dir=state_dir,
@@ -114,9 +128,12 @@ def gateway(
         count = len(error.problems)
         fail(f"{count} problem{'s' if count > 1 else ''} in {manifests}: nothing is served", EXIT_USAGE)
     except NoCluster as error:
-        fail(f"{error}; to serve without a cluster give --manifests DIR", EXIT_UNREACHABLE)
+        fail(f"{error}; to serve without a cluster give --manifests DIR or --discover", EXIT_UNREACHABLE)
     except OSError as error:
-        fail(f"cannot listen: {error.strerror or error}", 1)
+        fail(f"cannot listen: {error.strerror or error}; choose with --port and --admin-port", 1)
+
+
+gateway.add_command(init)
 
 
 def _say_started(started: Started) -> None:

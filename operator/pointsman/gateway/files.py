@@ -1,7 +1,7 @@
-"""Standalone: the table comes from a directory of manifests, and follows it.
+"""Standalone: the table comes from a directory of manifests, from what discovery found, or from both, and follows them.
 
 Decided here: when the files are read again, and that bad ones leave the last good table in service. Not here: what they
-say (`manifests.py`).
+say (`manifests.py`), what discovery adds (`findings.py`).
 
 A change is taken up when two looks in a row see the same files, so that a file that is being written is not read half.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from pointsman.domain.table import RoutingTable, compile_table
@@ -26,10 +27,12 @@ SETTLE_SECONDS = 0.1
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
-def signature(directory: Path) -> Signature:
+def signature(directory: Path | None) -> Signature:
     """Names, times of change (ns), sizes (bytes) and inodes of what links point to. Differs when a file is edited,
     added, removed or exchanged, as a ConfigMap's update does with its one link. Never raises."""
-    found = []
+    found: list[tuple[str, int, int, int]] = []
+    if directory is None:
+        return ()
     try:
         for path in manifest_files(directory):
             try:
@@ -47,10 +50,18 @@ def compile_manifests(manifests: Manifests) -> RoutingTable:
 
 
 class FileSource:
-    """Keeps `state.table` equal to what `directory` says."""
+    """Keeps `state.table` equal to what `directory` says and `extend` adds to it: from the manifests read now and those
+    served so far to those to serve."""
 
-    def __init__(self, directory: Path, state: GatewayState, status: SourceStatus) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        state: GatewayState,
+        status: SourceStatus,
+        extend: Callable[[Manifests, Manifests], Manifests] | None = None,
+    ) -> None:
         self._directory = directory
+        self._extend = extend
         self._state = state
         self._status = status
         self._manifests = EMPTY
@@ -64,8 +75,13 @@ class FileSource:
     def _read(self) -> tuple[Manifests, RoutingTable] | None:
         """What the files say; None when it is the same as before. Touches nothing else: it may run in a thread."""
         self._seen = signature(self._directory)
-        manifests = load(self._directory, self._manifests)
-        return None if manifests == self._manifests else (manifests, compile_manifests(manifests))
+        before = self._manifests
+        manifests = EMPTY if self._directory is None else load(self._directory, before)
+        if self._extend is not None:
+            manifests = self._extend(manifests, before)
+        if manifests == before and self._status.loaded:
+            return None
+        return manifests, compile_manifests(manifests)
 
     def _take(self, read: tuple[Manifests, RoutingTable] | None) -> None:
         if read is None:
@@ -77,7 +93,7 @@ class FileSource:
         explain_table(table)
 
     def reload(self) -> None:
-        """Reads the files again soon, changed or not (SIGHUP)."""
+        """Reads everything again soon, changed or not (SIGHUP, or something was found)."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -94,7 +110,7 @@ class FileSource:
                 # In a thread: a thousand manifests take a second, which requests should not have to wait.
                 self._take(await asyncio.to_thread(self._read))
                 table = self._state.table
-                _log.info("manifests read: %d backends, %d routes", len(table.backends), len(table.routes))
+                _log.info("table read: %d backends, %d routes", len(table.backends), len(table.routes))
             except ManifestError as e:
                 problems = tuple(map(str, e.problems))
                 self._status.failed(problems)

@@ -26,6 +26,7 @@ from pointsman.gateway.access import AccessLog
 from pointsman.gateway.admin import Admin
 from pointsman.gateway.cluster import ClusterSource
 from pointsman.gateway.datapath import DataPath
+from pointsman.gateway.discovery import Discovery, Places, sentence
 from pointsman.gateway.events import Event, TableChanged
 from pointsman.gateway.files import FileSource
 from pointsman.gateway.metrics import GatewayMeter, registry_of
@@ -56,7 +57,9 @@ class Options:
     admin_host: str | None
     admin_port: int
     manifests: Path | None
-    """The directory of standalone mode; None: the cluster."""
+    """The directory of standalone mode."""
+    discover: Places | None = None
+    """Where to look for servers; without it and without `manifests`: the cluster."""
     kubeconfig: str | None = None
     namespace: str | None = None
     state_dir: Path | None = None
@@ -163,12 +166,8 @@ async def _until_signal(stop: asyncio.Queue[signal.Signals], work: Coroutine[obj
 async def _source(options: Options, state: GatewayState) -> AsyncIterator[SourceStatus]:
     """Whoever keeps the table, running. Raises `ManifestError` and `NoCluster`."""
     loop = asyncio.get_running_loop()
-    if options.manifests is not None:
-        status = SourceStatus("manifests", str(options.manifests))
-        files = FileSource(options.manifests, state, status)
-        files.load()
-        loop.add_signal_handler(signal.SIGHUP, files.reload)
-        async with _running(files.run(), "following the manifests"):
+    if options.manifests is not None or options.discover is not None:
+        async with _standalone(options.manifests, options.discover, state) as status:
             yield status
         return
     async with await connect(options.kubeconfig) as connection:
@@ -178,6 +177,31 @@ async def _source(options: Options, state: GatewayState) -> AsyncIterator[Source
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         async with _running(cluster.run(), "following the cluster"):
             yield status
+
+
+@asynccontextmanager
+async def _standalone(
+    directory: Path | None, places: Places | None, state: GatewayState
+) -> AsyncIterator[SourceStatus]:
+    """Manifests, discovery or both. Raises `ManifestError`."""
+    looked = ", ".join(places.hosts) if places else ""
+    if directory is None:
+        status = SourceStatus("discovery", looked)
+    else:
+        status = SourceStatus("manifests", f"{directory} and {looked}" if looked else str(directory))
+    discovery = Discovery(places) if places else None
+    if discovery is not None:
+        await discovery.look()
+        _log.info(sentence(discovery.findings, discovery.places))
+    files = FileSource(directory, state, status, discovery.extend if discovery else None)
+    files.load()
+    again = [files.reload, *([discovery.soon] if discovery else [])]
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: [ask() for ask in again])
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(_running(files.run(), "following the manifests"))
+        if discovery is not None:
+            await stack.enter_async_context(_running(discovery.run(files.reload), "looking for servers"))
+        yield status
 
 
 @asynccontextmanager

@@ -179,7 +179,7 @@ async def _ask(
         headers["Authorization"] = f"Bearer {backend.credential.value}"
     async with session.get(url, headers=headers, allow_redirects=False, timeout=_NO_TIMEOUT) as response:
         latency = (clock() - started) * 1000
-        body = await _read(response, LIST_LIMIT if response.status == 200 else _ERROR_LIMIT)
+        body = await read_body(response, LIST_LIMIT if response.status == 200 else _ERROR_LIMIT)
         return check_of(backend, response.status, response.headers, body, started, latency)
 
 
@@ -187,7 +187,7 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """`probe` has one of its own around everything."""
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; of a longer one than `limit` bytes the beginning, and the connection is closed."""
     parts: list[bytes] = []
     size = 0
