@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.cluster import images, programs
@@ -67,19 +68,29 @@ async def _break_it(here: Stage, tell: Narrator, url: str) -> None:
         if stage.ANSWER not in seen.text:
             raise RuntimeError(f"that is not the model's answer: {seen}")
     with tell.step("Under load, with a stream under way, the first backend's pod is killed"):
-        under_way, results = await kill_under_load(here, url)
+        under_way, results = await kill_under_load(here, url, lambda: look(here, tell))
+        tell.say("")
         tell.say(summary(under_way, results))
-    with tell.step("What the resources say about it"):
-        tell.say(here.kubectl("get", "pmb,pmr"))
-        tell.say(here.pointsman("status", check=False))
-        tell.say(here.pointsman("explain", "chat"))
 
 
-async def kill_under_load(here: Stage, url: str) -> tuple[load.Seen, list[load.Seen]]:
-    """Kills the first backend's pod while four clients ask and one long stream is under way from it.
+def look(here: Stage, tell: Narrator) -> None:
+    """What the resources and the gateway say, as long as the first backend's pod is away."""
+    for command in (["explain", "chat"], ["status"]):
+        tell.say(f"$ pointsman {' '.join(command)}")
+        tell.say(here.pointsman(*command, check=False))
+    tell.say("$ kubectl get pmb,pmr")
+    tell.say(here.kubectl("get", "pmb,pmr"))
+
+
+async def kill_under_load(
+    here: Stage, url: str, meanwhile: Callable[[], None] = lambda: None
+) -> tuple[load.Seen, list[load.Seen]]:
+    """Kills the first backend's pod while four clients ask and one long stream is under way from it, and does
+    `meanwhile` at once after it.
 
     Returns the long stream and every request of the load, those before the kill included.
     """
+    engine = "pointsman.dev/backend=first,app.kubernetes.io/component=engine"
     traffic = load.Load(url, "chat")
     traffic.start()
     await traffic.until(20)
@@ -88,10 +99,8 @@ async def kill_under_load(here: Stage, url: str) -> tuple[load.Seen, list[load.S
         long_stream = asyncio.create_task(load.ask(api, "ticker", stream=True, max_tokens=400, begun=begun))
         async with asyncio.timeout(30):
             await begun.wait()
-        await asyncio.to_thread(
-            here.kubectl, "delete", "pod", "-l", "pointsman.dev/backend=first,"
-            "app.kubernetes.io/component=engine", "--force", "--grace-period=0",
-        )  # fmt: skip
+        await asyncio.to_thread(here.kubectl, "delete", "pod", "-l", engine, "--force", "--grace-period=0")
+        await asyncio.to_thread(meanwhile)
         await traffic.until(40)
         return await long_stream, await traffic.stop()
 

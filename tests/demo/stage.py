@@ -52,6 +52,10 @@ class Stage:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
+    def remove_namespace(self) -> None:
+        """Its pods take their time; nobody waits for them."""
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
+
     def apply(self, manifest: str) -> None:
         """Applies one of `manifests/`, the registry's address filled in."""
         text = (MANIFESTS / manifest).read_text().replace("${REGISTRY}", self.registry_host)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.demo import load, show, stage
 from tests.demo.stage import Stage
-from tests.e2e.waiting import until
+from tests.e2e.waiting import fresh, until
 
 FAILOVER_SECONDS = 5.0
 """A request that meets the death waits for a connect timeout (2 s) at worst; five times that for a noisy machine."""
@@ -41,7 +41,7 @@ def backend_of(demo: Stage, model: str) -> str:
 @pytest.fixture(scope="module")
 def demo(here: Stage) -> Iterator[Stage]:
     """Both backends and both routes, Ready."""
-    scene = replace(here, namespace="one-name")
+    scene = replace(here, namespace=fresh("one-name"))
     scene.make_namespace()
     scene.apply("backends.yaml")
     progress = set()
@@ -59,7 +59,7 @@ def demo(here: Stage) -> Iterator[Stage]:
     scene.wait_ready("modelroute/chat")
     scene.wait_ready("modelroute/ticker")
     yield scene
-    scene.cluster.kubectl("delete", "namespace", scene.namespace, timeout=180)
+    scene.remove_namespace()
 
 
 def test_an_unmodified_openai_client_streams_the_known_answer(demo: Stage) -> None:
@@ -111,7 +111,7 @@ def test_the_cli_is_a_kubectl_plugin(demo: Stage) -> None:
 
 
 def test_an_external_backend_needs_its_secret_and_gets_it(demo: Stage) -> None:
-    """The Secret reaches the gateway by the Role that the operator made for it, and nothing but the Secret was missing."""
+    """The Secret reaches the gateway by the Role that the operator made for it."""
     hosted = {
         "apiVersion": "pointsman.dev/v1alpha1",
         "kind": "LLMBackend",

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from tests.demo.stage import Stage
-from tests.e2e.waiting import until
+from tests.e2e.waiting import fresh, until
 from tests.support.registry import TinyRegistry
 
 MODELS = ("tiny", "ticker")
@@ -16,10 +16,10 @@ MODELS = ("tiny", "ticker")
 
 @pytest.fixture(scope="module")
 def scene(here: Stage) -> Iterator[Stage]:
-    scene = replace(here, namespace="pull")
+    scene = replace(here, namespace=fresh("pull"))
     scene.make_namespace()
     yield scene
-    scene.cluster.kubectl("delete", "namespace", scene.namespace, timeout=180)
+    scene.remove_namespace()
 
 
 def backend(scene: Stage, name: str, claim: str) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 from tests.demo.stage import Stage
-from tests.e2e.waiting import until
+from tests.e2e.waiting import fresh, until
 
 
 @pytest.fixture(scope="module")
 def scene(here: Stage) -> Iterator[Stage]:
-    scene = replace(here, namespace="root-causes")
+    scene = replace(here, namespace=fresh("root-causes"))
     scene.make_namespace()
     yield scene
-    scene.cluster.kubectl("delete", "namespace", scene.namespace, timeout=180)
+    scene.remove_namespace()
 
 
 def backend(scene: Stage, name: str, model: str = "tiny:1", **spec: Any) -> None:

@@ -1,7 +1,8 @@
-"""Waiting for a condition, with its name in the error."""
+"""Waiting for a condition, with its name in the error; and what need not be waited for."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,3 +20,8 @@ def until(condition: Callable[[], T], what: str, seconds: float) -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {value!r}")
         time.sleep(0.1)
+
+
+def fresh(name: str) -> str:
+    """A namespace's name of this run: one of an earlier run may still be going away."""
+    return f"{name}-{os.getpid()}"
