@@ -6,6 +6,7 @@
     GET  /v1/config    where the table comes from and what is wrong with the last reading
     GET  /v1/backends  backends with their endpoints, routes with their targets
     POST /v1/explain   for a chat request: who would be asked, in which order, and why not the others
+    GET  /v1/events    every health change, fallback and change of the table as it happens, as server-sent events
     GET  /v1/report    the report, as server-sent events
 
 The report wants its bearer token when there is one. The others are open to whoever may reach the port (in a cluster:
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -28,14 +29,17 @@ from pointsman.domain.candidates import Barred, Excluded, Ordering, Place
 from pointsman.domain.report import REPORT_PATH
 from pointsman.domain.table import BrokenTarget, Route
 from pointsman.gateway import metrics
+from pointsman.gateway.broadcast import Broadcast
 from pointsman.gateway.reporting import Reports
 from pointsman.gateway.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
-_log = logging.getLogger(__name__)
-
 BODY_LIMIT = 32 << 20
 """Bytes of a request that is to be explained; the data path's replay limit."""
+PATIENCE_SECONDS = 10.0
+"""A reader of reports that takes nothing for so long may as well subscribe again: it gets a whole snapshot."""
+SLOW_READER_SECONDS = 60.0
+"""A reader of events would lose what it has not read: it gets longer."""
 FALLBACK_HEADER = "x-pointsman-fallback"
 
 _PLACES = {
@@ -56,11 +60,13 @@ class Admin:
         reports: Reports,
         *,
         token: str | None = None,
+        broadcast: Broadcast | None = None,
     ) -> None:
         self._state = state
         self._source = source
         self._registry = registry
         self._reports = reports
+        self._broadcast = broadcast or Broadcast(state)
         self._token = token
         self._runner: web.AppRunner | None = None
         self.draining = False
@@ -77,6 +83,7 @@ class Admin:
         app.router.add_get("/v1/config", self._config)
         app.router.add_get("/v1/backends", self._backends)
         app.router.add_post("/v1/explain", self._explain)
+        app.router.add_get("/v1/events", self._events)
         app.router.add_get(REPORT_PATH, self._report)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -86,6 +93,7 @@ class Admin:
 
     async def close(self) -> None:
         self._reports.close()
+        self._broadcast.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -161,17 +169,31 @@ class Admin:
             answer = _problem(401, "send the report token: Authorization: Bearer TOKEN")
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
-        await response.prepare(request)
-        async with aclosing(self._reports.stream()) as stream:
-            async for report in stream:
-                try:
-                    await asyncio.wait_for(response.write(b"data: " + report + b"\n\n"), 10.0)
-                except (ConnectionError, TimeoutError):
-                    break  # gone, or too slow to matter: it will subscribe again
-        return response
+
+        async def frames() -> AsyncGenerator[bytes]:
+            async with aclosing(self._reports.stream()) as stream:
+                async for report in stream:
+                    yield b"data: " + report + b"\n\n"
+
+        return await _streamed(request, frames(), PATIENCE_SECONDS)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await _streamed(request, self._broadcast.stream(), SLOW_READER_SECONDS)
+
+
+async def _streamed(request: web.Request, frames: AsyncGenerator[bytes], patience: float) -> web.StreamResponse:
+    """Server-sent events until they end, or the reader is gone or takes nothing for `patience` seconds."""
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    await response.prepare(request)
+    async with aclosing(frames):
+        async for frame in frames:
+            try:
+                await asyncio.wait_for(response.write(frame), patience)
+            except (ConnectionError, TimeoutError):
+                break  # it may subscribe again
+    return response
 
 
 def explained(model: str, route: Route, ordering: Ordering, now: float) -> dict[str, Any]:
