@@ -21,11 +21,8 @@ CHAT_PATH = "/chat/completions"
 USAGE_FIELD = "stream_options"
 """The field that we may add to a request; a 4xx that names it is our own doing."""
 
-_SMALL = 16 * 1024
-"""Bytes up to which searching the whole body is cheaper than walking its keys."""
 _KEY = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
-_COLON = ord(":")
 _USAGE_OPTIONS = b'{"include_usage":true}'
 
 
@@ -65,6 +62,7 @@ class _Head(msgspec.Struct, gc=False):
     stream: bool | msgspec.UnsetType | None = msgspec.UNSET
     stream_options: msgspec.Raw = _ABSENT
     stop: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -84,7 +82,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
     stream = head.stream is True
-    spans = _search(body, head) if len(body) <= _SMALL else None
+    spans = _search(body, head)
     if spans is None:
         found = _walk(body)
         if isinstance(found, Complaint):
@@ -166,18 +164,30 @@ def _search(body: bytes, head: _Head) -> tuple[Span, Span | None] | None:
 
     A quote within a JSON string is always escaped, so `"model"` with both quotes is a whole string token. If it stands
     once, and no key can be written with escapes (`\\u00..` is the only way to escape a letter), it is the key at
-    depth 1 that the decoder has seen.
+    depth 1 that the decoder has seen. The list of messages, most of the body, is left out of this search: no key at
+    depth 1 is within it.
     """
-    if b"\\" in body and b"\\u00" in body:
+    if head.stream_options is not _ABSENT:
         return None
-    if head.stream_options is not _ABSENT or (head.stream is not msgspec.UNSET and body.count(b'"stream"') > 1):
+    messages = bytes(head.messages)
+    cut = body.find(b'"messages":') + 11
+    cut += body.startswith(b" ", cut)
+    if not messages.startswith(b"[") or not body.startswith(messages, cut):
         return None
-    at = body.find(b'"model"')
-    if at < 0 or body.find(b'"model"', at + 7) >= 0:
+    rest = body[:cut] + body[cut + len(messages) :]
+    at = rest.find(b'"model":')
+    if at < 0 or rest.find(b'"model"', at + 7) >= 0 or b"\\u00" in rest:
         return None
-    start = at + (9 if body.startswith(b": ", at + 7) else 8)
+    if head.stream is not msgspec.UNSET and rest.count(b'"stream"') != 1:
+        return None
+    start = at + 8
+    start += rest.startswith(b" ", start)
     name = encoded_name(head.model)
-    return ((start, start + len(name)), None) if body.startswith(name, start) and body[at + 7] == _COLON else None
+    if not rest.startswith(name, start):
+        return None
+    if at >= cut:
+        start += len(messages)
+    return (start, start + len(name)), None
 
 
 def _walk(body: bytes) -> tuple[Span, Span | None] | Complaint:

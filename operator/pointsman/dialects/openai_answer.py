@@ -19,7 +19,7 @@ _ABSENT = msgspec.Raw()
 _NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the backend counted them; None when it did not say."""
 
     prompt_tokens: int | None = None
@@ -62,12 +62,30 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Answer(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    error: msgspec.Raw = _ABSENT
+
+
+class _OddAnswer(msgspec.Struct, gc=False):
+    """The same where the usage is not as it should be: that is no reason to refuse an answer."""
+
+    choices: list[_Choice] | None = None
     usage: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
-_decode_usage = msgspec.json.Decoder(Usage | None).decode
+_decode_usual = msgspec.json.Decoder(_Answer).decode
+_decode_odd = msgspec.json.Decoder(_OddAnswer).decode
+
+
+def _decode(data: bytes) -> _Answer:
+    """Raises `msgspec.DecodeError`, and of it `ValidationError` when the JSON is no answer."""
+    try:
+        answer: _Answer = _decode_usual(data)
+    except msgspec.ValidationError:
+        odd: _OddAnswer = _decode_odd(data)
+        return _Answer(odd.choices, None if odd.usage is not _ABSENT else msgspec.UNSET, odd.error)
+    return answer
 
 
 class _End:
@@ -132,11 +150,12 @@ class ChatStream:
             self.error = said_in(data)
             return Frame.ERROR
         end = self._end
-        if answer.usage is not _ABSENT and (usage := _usage(answer.usage)) is not None:
+        usage = answer.usage
+        if usage is not msgspec.UNSET and usage is not None:
             end.usage = usage
         choices = answer.choices
         if not choices:
-            return Frame.USAGE if answer.usage is not _ABSENT else Frame.QUIET
+            return Frame.USAGE if usage is not msgspec.UNSET else Frame.QUIET
         content = False
         for choice in choices:
             part = choice.delta
@@ -174,7 +193,7 @@ def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Sa
         return _BROKEN_JSON, None, None
     if answer.error is not _ABSENT and bytes(answer.error) not in _NOTHING:
         return _ERROR, None, said_in(body)
-    usage = _usage(answer.usage) if answer.usage is not _ABSENT else None
+    usage = answer.usage if answer.usage is not msgspec.UNSET else None
     choices = answer.choices or ()
     for choice in choices:
         if choice.message is not None and choice.message.speaks():
@@ -191,11 +210,3 @@ def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Sa
 def _matched(choice: _Choice) -> bool:
     """vLLM names the stop string or token that matched."""
     return choice.stop_reason is not _ABSENT and bytes(choice.stop_reason) not in _NOTHING
-
-
-def _usage(raw: msgspec.Raw) -> Usage | None:
-    try:
-        usage: Usage | None = _decode_usage(raw)
-    except msgspec.DecodeError:
-        return None
-    return usage

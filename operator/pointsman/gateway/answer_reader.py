@@ -26,10 +26,15 @@ class AnswerReader:
     def __init__(self, limits: Limits) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._limit = limits.upstream_head_bytes
+        self.fault: Why | None = None
+        """What was wrong; the connection is of no more use."""
+        self.residue = False
+        """Something followed the answer that nobody asked for: nor is it then."""
+        self._interim = False
         self.reset()
 
     def reset(self) -> None:
-        """For the next answer."""
+        """For the next answer, after a whole one."""
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         """Those that matter to us, lower case."""
@@ -38,13 +43,9 @@ class AnswerReader:
         """Body that was not taken yet."""
         self.complete = False
         self.keep_alive = False
-        self.residue = False
-        """Something followed the answer that nobody asked for."""
         self.touched = False
         """At least one byte came."""
-        self.fault: Why | None = None
         self._head_size = 0
-        self._interim = False
         self._interims = 0
 
     def feed(self, data: bytes) -> None:

@@ -1,0 +1,65 @@
+"""How much longer a request takes whose first backend is broken: beside one whose first backend is the good one."""
+
+from __future__ import annotations
+
+import time
+from statistics import median, quantiles
+
+import uvloop
+from tests.support.faulty_upstream import Behaviour, FaultyUpstream, Line, Seen, answers, error, says
+from tests.support.raw_client import RawClient, chat_body, chat_request, connected
+from tests.support.running_gateway import Running, external, gateway, route, table
+
+REQUESTS = 300
+
+
+async def _resets(line: Line, seen: Seen) -> None:
+    line.reset()
+
+
+FAULTS: dict[str, Behaviour | None] = {
+    "connection refused": None,
+    "connection reset before an answer": _resets,
+    "500": answers(500, error("boom")),
+}
+
+
+def measure() -> dict[str, tuple[float, float]]:
+    """Fault → median and 99th percentile of the added time, in ms."""
+    return {name: uvloop.run(_fault(behave)) for name, behave in FAULTS.items()}
+
+
+async def _fault(behave: Behaviour | None) -> tuple[float, float]:
+    bad = await FaultyUpstream([behave or says("no")]).start()
+    good = await FaultyUpstream([says("ok")]).start()
+    if behave is None:
+        await bad.stop()
+    backends = [
+        external("bad", f"http://127.0.0.1:{bad.port}/v1"),
+        external("good", f"http://127.0.0.1:{good.port}/v1"),
+    ]
+    broken = table(backends, [route("bad", "good")])
+    plain = table(backends, [route("good")])
+    added = []
+    async with gateway(plain) as g, connected(g.port) as client:
+        for _ in range(REQUESTS):
+            g.state.set_table(plain)
+            direct = await _timed(g, client)
+            # Another table in between: health begins anew, so the broken one is asked each time.
+            g.state.set_table(table([], []))
+            g.state.set_table(broken)
+            added.append(await _timed(g, client) - direct)
+    await bad.stop()
+    await good.stop()
+    return median(added), quantiles(added, n=100)[98]
+
+
+async def _timed(g: Running, client: RawClient) -> float:
+    request = chat_request(chat_body())
+    began = time.perf_counter()
+    await client.send(request)
+    got = await client.receive()
+    took = (time.perf_counter() - began) * 1000
+    if got.status != 200 or got.headers["x-pointsman-backend"] != "good":
+        raise RuntimeError(f"{got.status} {got.body!r} {g.meter.verdicts[-2:]}")
+    return took
