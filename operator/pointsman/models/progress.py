@@ -14,6 +14,8 @@ from pointsman.domain.report import PullProgress
 SMOOTHING_SECONDS = 5.0
 """The speed forgets what happened this long ago (to a third)."""
 _SAMPLE_SECONDS = 0.5
+_WARM_BYTES = 1 << 20
+"""Small blobs come first and say nothing of the speed: it is measured from here on."""
 
 
 @dataclass
@@ -56,6 +58,9 @@ class Meter:
     def _sample(self, now: float) -> None:
         elapsed = now - self._sampled_at
         if elapsed < _SAMPLE_SECONDS:
+            return
+        if self._moved_bytes < min(_WARM_BYTES, self.total_bytes / 50):
+            self._sampled_at, self._sampled_bytes = now, self._moved_bytes
             return
         speed = (self._moved_bytes - self._sampled_bytes) / elapsed
         weight = 1.0 if self._speed is None else 1.0 - math.exp(-elapsed / SMOOTHING_SECONDS)

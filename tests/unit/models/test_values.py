@@ -114,3 +114,23 @@ def test_an_outcome_fits_a_termination_message() -> None:
     assert len(encode_outcome(outcome)) < 4096
     assert decode_outcome(encode_outcome(outcome)) == outcome
     assert (outcome.exit_code, outcome.permanent) == (30, False)
+
+
+def test_small_blobs_that_come_first_say_nothing_of_the_speed() -> None:
+    meter = Meter(now=0.0, total_bytes=100_000_000)
+    for second in range(1, 4):
+        meter.fetched(500, float(second))
+    assert (meter.snapshot(4.0).bytes_per_second, meter.snapshot(4.0).eta_seconds) == (0, None)
+    for second in range(5, 8):
+        meter.fetched(10_000_000, float(second))
+    assert meter.snapshot(7.0).bytes_per_second > 9_000_000
+
+
+def test_what_another_job_fetches_counts_as_speed_and_not_as_fetched() -> None:
+    meter = Meter(now=0.0, total_bytes=100_000_000)
+    meter.found(1_000)
+    for second in range(1, 4):
+        meter.elsewhere(10_000_000)
+        told = meter.snapshot(float(second))
+    assert told.bytes_per_second == 10_000_000
+    assert (told.completed_bytes, told.eta_seconds, meter.fetched_bytes) == (30_001_000, 7, 0)
