@@ -1,0 +1,156 @@
+"""Faults of the connection and of HTTP/1.1 itself: what the first backend does to the wire. Data only."""
+
+from __future__ import annotations
+
+import gzip
+
+from pointsman.conform.scenario import Down, Right, Scenario
+from pointsman.simulator.behaviour import Act, Behaviour, Pause, framed, says, sends
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import completion
+
+JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+STRANGER = (
+    b'{"choices":[{"index":0,"message":{"role":"assistant","content":"of somebody else"},"finish_reason":"stop"}]}'
+)
+
+WIRE = "Connection"
+FORM = "Odd but whole"
+
+
+def both(name: str, behave: Behaviour, why: str, group: str = WIRE, right: Right = Right.FALLBACK) -> list[Scenario]:
+    """As JSON and as a stream."""
+    return [Scenario(f"{name} ({kind})", group, right, why, (behave,), stream=kind == "stream") for kind in KINDS]
+
+
+KINDS = ("json", "stream")
+
+
+async def closes_on_reuse(connection: Connection, request: Request) -> None:
+    """The other side's pool believes the connection to be alive."""
+    if request.reused:
+        connection.cut()
+    else:
+        await says(connection, request)
+
+
+async def says_too_much(connection: Connection, request: Request) -> None:
+    """An answer, and behind it one that nobody asked for."""
+    await says(connection, request)
+    await connection.send(JSON + b"content-length: %d\r\n\r\n%b" % (len(STRANGER), STRANGER))
+
+
+async def compressed(connection: Connection, request: Request) -> None:
+    body = gzip.compress(completion(request.answer))
+    await connection.answer(200, body, "application/json", "content-encoding: gzip")
+
+
+async def slow(connection: Connection, request: Request) -> None:
+    await sends(Pause(0.4))(connection, request)
+    await says(connection, request)
+
+
+CONNECTION: list[Scenario] = [
+    *(
+        Scenario(
+            f"refused ({kind})",
+            WIRE,
+            Right.FALLBACK,
+            "a process that died: nothing was sent, so nothing can be lost",
+            (says,),
+            stream=kind == "stream",
+            down=Down.FIRST,
+        )
+        for kind in KINDS
+    ),
+    *both("reset before headers", sends(Act.RESET), "a pod killed with the request in its hands"),
+    *both("closed before headers", sends(Act.CUT), "a server that restarts"),
+    *both("reset mid-headers", sends(b"HTTP/1.1 200 OK\r\ncontent-ty", Act.RESET), "half a head is no answer"),
+    *both("not HTTP", sends(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", Act.CUT), "the wrong port"),
+    *both("huge header", sends(JSON + b"x-big: " + b"a" * 600_000, Act.CUT), "memory must stay bounded"),
+    *both("malformed chunk", sends(SSE + CHUNKED + b"zz\r\nhello\r\n", Act.CUT), "broken framing before any content"),
+    Scenario(
+        "connection closed as it is reused",
+        WIRE,
+        Right.EITHER,
+        "the race of every connection pool: not one byte came back, so asking again is safe",
+        (closes_on_reuse,),
+        requests=3,
+    ),
+    Scenario(
+        "bytes behind the answer",
+        WIRE,
+        Right.EITHER,
+        "what comes on an idle connection must never become the next client's answer",
+        (says_too_much,),
+        requests=3,
+    ),
+    Scenario(
+        "accepts and is silent (json)",
+        WIRE,
+        Right.FALLBACK,
+        "a frozen process: the kernel still accepts for it",
+        (sends(Act.SILENCE),),
+        silent=1,
+    ),
+    Scenario(
+        "accepts and is silent (stream)",
+        WIRE,
+        Right.FALLBACK,
+        "a frozen process: the kernel still accepts for it",
+        (sends(Act.SILENCE),),
+        stream=True,
+        silent=1,
+    ),
+    Scenario(
+        "headers, then silence (json)",
+        WIRE,
+        Right.FALLBACK,
+        "an engine whose GPU hangs after its server has answered",
+        (sends(JSON + b"content-length: 99\r\n\r\n", Act.SILENCE),),
+        silent=1,
+    ),
+    Scenario(
+        "headers, then silence (stream)",
+        WIRE,
+        Right.FALLBACK,
+        "an engine whose GPU hangs after its server has answered",
+        (sends(SSE + CHUNKED, Act.SILENCE),),
+        stream=True,
+        silent=1,
+    ),
+    Scenario(
+        "content-length longer than the body",
+        WIRE,
+        Right.FALLBACK,
+        "an answer that was cut, though it reads as whole",
+        (framed(JSON, more=50),),
+    ),
+    Scenario(
+        "content-length shorter than the body",
+        WIRE,
+        Right.FALLBACK,
+        "what the length covers is broken JSON",
+        (framed(JSON, more=-50),),
+    ),
+    Scenario(
+        "cut within a JSON answer",
+        WIRE,
+        Right.FALLBACK,
+        "nothing of a JSON answer needs to be sent before it is whole",
+        (sends(JSON + b'content-length: 99\r\n\r\n{"choices":', Act.RESET),),
+    ),
+]
+
+ODD: list[Scenario] = [
+    Scenario(name, FORM, Right.FIRST, why, (behave,))
+    for name, why, behave in (
+        ("HTTP/1.0, ends by closing", "old proxies", framed(b"HTTP/1.0 200 OK\r\n", close=True)),
+        ("JSON in chunks", "most frameworks", framed(JSON, chunked=True)),
+        ("103 before the answer", "a CDN", framed(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + JSON)),
+        ("gzip, unasked", "a proxy that compresses everything", compressed),
+        ("slow answer", "a busy GPU is slow, a dead one is silent", slow),
+    )
+]
