@@ -28,7 +28,7 @@ discover_host = click.option(
     multiple=True,
     metavar="HOST",
     callback=_hosts,
-    help=f"Look on this host too, after {LOOPBACK}; may be given again. Implies --discover.",
+    help=f"Discover on this host too, after {LOOPBACK}; may be given again.",
 )
 discover_port = click.option("--discover-port", multiple=True, type=click.IntRange(1, 65535), hidden=True)
 _FLAG = click.option(

@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Keep the last table here (no secret values), to start from it while the API server is away.",
+    help="Keep here what a restart should not forget (no secret values): the last table in a cluster, else health.",
 )
 @click.option(
     "--report-token-file",

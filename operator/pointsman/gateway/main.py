@@ -29,6 +29,7 @@ from pointsman.gateway.datapath import DataPath
 from pointsman.gateway.discovery import Discovery, Places, sentence
 from pointsman.gateway.events import Event, TableChanged
 from pointsman.gateway.files import FileSource
+from pointsman.gateway.kept import Keeper
 from pointsman.gateway.metrics import GatewayMeter, registry_of
 from pointsman.gateway.prober import Prober
 from pointsman.gateway.reporting import Reports
@@ -167,7 +168,7 @@ async def _source(options: Options, state: GatewayState) -> AsyncIterator[Source
     """Whoever keeps the table, running. Raises `ManifestError` and `NoCluster`."""
     loop = asyncio.get_running_loop()
     if options.manifests is not None or options.discover is not None:
-        async with _standalone(options.manifests, options.discover, state) as status:
+        async with _standalone(options, state) as status:
             yield status
         return
     async with await connect(options.kubeconfig) as connection:
@@ -180,16 +181,16 @@ async def _source(options: Options, state: GatewayState) -> AsyncIterator[Source
 
 
 @asynccontextmanager
-async def _standalone(
-    directory: Path | None, places: Places | None, state: GatewayState
-) -> AsyncIterator[SourceStatus]:
-    """Manifests, discovery or both. Raises `ManifestError`."""
+async def _standalone(options: Options, state: GatewayState) -> AsyncIterator[SourceStatus]:
+    """Manifests, discovery or both, and what the process before has left. Raises `ManifestError`."""
+    directory, places = options.manifests, options.discover
     looked = ", ".join(places.hosts) if places else ""
     if directory is None:
         status = SourceStatus("discovery", looked)
     else:
         status = SourceStatus("manifests", f"{directory} and {looked}" if looked else str(directory))
-    discovery = Discovery(places) if places else None
+    keeper = Keeper(options.state_dir, state) if options.state_dir else None
+    discovery = Discovery(places, known=keeper.sightings() if keeper else ()) if places else None
     if discovery is not None:
         await discovery.look()
         _log.info(sentence(discovery.findings, discovery.places))
@@ -201,6 +202,10 @@ async def _standalone(
         await stack.enter_async_context(_running(files.run(), "following the manifests"))
         if discovery is not None:
             await stack.enter_async_context(_running(discovery.run(files.reload), "looking for servers"))
+        if keeper is not None:
+            keeper.restore()
+            stack.callback(keeper.write)
+            await stack.enter_async_context(_running(keeper.run(discovery), "keeping the state"))
         yield status
 
 
@@ -211,7 +216,7 @@ async def _running(work: Coroutine[object, object, None], what: str) -> AsyncIte
 
     def tell(task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            _log.critical("%s ended: the table will not change any more", what, exc_info=task.exception())
+            _log.critical("%s ended: restart the gateway to have it back", what, exc_info=task.exception())
 
     task = asyncio.create_task(work)
     task.add_done_callback(tell)

@@ -32,11 +32,16 @@ class Saved(msgspec.Struct, frozen=True):
 
 def write(folder: Path, saved: Saved) -> None:
     """Replaces what the folder holds, whole or not at all. Raises `OSError`."""
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".table-")
+    replace_file(folder / FILE, msgspec.json.encode(saved))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replaces a file, whole or not at all. Raises `OSError`."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(saved))
-        os.replace(name, folder / FILE)
+            file.write(data)
+        os.replace(name, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(name)
