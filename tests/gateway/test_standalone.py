@@ -71,7 +71,7 @@ async def test_an_unmodified_client_is_served_and_every_view_agrees(tmp_path: Pa
             assert shown["routes"][0]["last_fallback"]["to_backend"] == "two"
             metrics = await get(gateway, "/metrics")
             assert 'pointsman_requests_total{code="200",route="chat"} 3.0' in metrics
-            assert 'pointsman_fallbacks_total{from="one",reason="NotJson",route="chat",to="two"} 1.0' in metrics
+            assert 'pointsman_fallbacks_total{from="one",reason="ServerError",route="chat",to="two"} 1.0' in metrics
             assert 'pointsman_tokens_total{backend="one",direction="output",model="chat"} 10.0' in metrics
             await until(lambda: len(gateway.out) == 3)
             last = json.loads(gateway.out[-1])
