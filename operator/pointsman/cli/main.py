@@ -13,6 +13,7 @@ _COMMANDS = {
     "models": "pointsman.cli.models",
     "test": "pointsman.cli.test",
     "explain": "pointsman.cli.explain",
+    "drill": "pointsman.cli.drill",
     "conform": "pointsman.cli.conform",
     "gateway": "pointsman.cli.gateway",
     "operator": "pointsman.cli.operator",

@@ -163,6 +163,12 @@ class HealthBook:
                 entry, entry.machine.probed(probe, now, credential=credential_version(entry.backend), jitter=jitter)
             )
 
+    def drill(self, backend: str, until: float, now: float) -> None:
+        """Treats every endpoint of the backend as down until then (`EndpointMachine.drill`)."""
+        for entry in self._entries.values():
+            if entry.backend.name == backend:
+                entry.machine.drill(until, now)
+
     def snapshot(self, key: str, now: float) -> EndpointSnapshot | None:
         entry = self._entries.get(key)
         if entry is None:

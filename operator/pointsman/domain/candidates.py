@@ -44,6 +44,7 @@ class Barred(StrEnum):
     LOADING = "Loading"
     MODEL_MISSING = "ModelMissing"
     DENIED = "Denied"
+    DRILL = "Drill"
     FALLBACK_OFF = "FallbackOff"
     BACKEND_NOT_FOUND = "BackendNotFound"
     MODEL_NOT_FOUND = "ModelNotFound"
@@ -77,7 +78,7 @@ class Ordering:
     excluded: tuple[Excluded, ...]
 
 
-_LEAST_BAD = (Obstacle.LOADING, Obstacle.UNHEALTHY, Obstacle.MODEL_MISSING)
+_LEAST_BAD = (Obstacle.DRILL, Obstacle.LOADING, Obstacle.UNHEALTHY, Obstacle.MODEL_MISSING)
 """What TryOne may try, best first. Denied and saturated endpoints stay out."""
 
 _MESSAGES = {
@@ -85,6 +86,7 @@ _MESSAGES = {
     Obstacle.SATURATED: "it is busy{left}",
     Obstacle.LOADING: "it is loading the model",
     Obstacle.MODEL_MISSING: "it does not have the model {model}{left}",
+    Obstacle.DRILL: "a drill treats it as down{left}",
     Obstacle.DENIED: "it refuses our credential{left}: check the Secret and the account",
 }
 

@@ -28,6 +28,8 @@ class Obstacle(StrEnum):
     LOADING = "Loading"
     MODEL_MISSING = "ModelMissing"
     DENIED = "Denied"
+    DRILL = "Drill"
+    """Someone rehearses its failure."""
     RAMPING = "Ramping"
     """In Probation, with as many requests as this step of the ramp admits."""
 
@@ -51,7 +53,16 @@ class Denial:
 class Flags:
     """The flags of one endpoint. Mutable, reads no clock."""
 
-    __slots__ = ("_busy_streak", "_forbidden", "_loading_streak", "denied", "loading_until", "missing", "saturated")
+    __slots__ = (
+        "_busy_streak",
+        "_forbidden",
+        "_loading_streak",
+        "denied",
+        "drill_until",
+        "loading_until",
+        "missing",
+        "saturated",
+    )
 
     def __init__(self) -> None:
         self.saturated: dict[str, float] = {}
@@ -60,6 +71,7 @@ class Flags:
         """Model → when it may be tried again."""
         self.denied: dict[str, Denial] = {}
         self.loading_until = 0.0
+        self.drill_until = 0.0
         self._forbidden: dict[str, set[str]] = {}
         self._busy_streak = 0
         self._loading_streak = 0
@@ -129,7 +141,8 @@ class Flags:
             self.saturated = {m: t for m, t in self.saturated.items() if now < t}
         if self.missing:
             self.missing = {m: t for m, t in self.missing.items() if now < t}
-        return not (self.saturated or self.missing or self.denied or now < self.loading_until)
+        waiting = now < self.loading_until or now < self.drill_until
+        return not (self.saturated or self.missing or self.denied or waiting)
 
     def denial(self, model: str, credential: str, now: float) -> Hindrance | None:
         for name in (model, ANY_MODEL):
@@ -148,3 +161,6 @@ class Flags:
 
     def load(self, now: float) -> Hindrance | None:
         return Hindrance(Obstacle.LOADING, self.loading_until) if now < self.loading_until else None
+
+    def drill(self, now: float) -> Hindrance | None:
+        return Hindrance(Obstacle.DRILL, self.drill_until) if now < self.drill_until else None

@@ -6,17 +6,21 @@
     GET  /v1/config    where the table comes from and what is wrong with the last reading
     GET  /v1/backends  backends with their endpoints, routes with their targets
     POST /v1/explain   for a chat request: who would be asked, in which order, and why not the others
+    POST /v1/drill     treats a backend as down for a while, see `drill.py`
     GET  /v1/events    every health change, fallback and change of the table as it happens, as server-sent events
     GET  /v1/report    the report, as server-sent events
 
-The report wants its bearer token when there is one. The others are open to whoever may reach the port (in a cluster:
-what the NetworkPolicy lets in, and the API server's proxy, by which the command line asks). No answer holds a secret.
+The report wants its bearer token when there is one. A drill wants that token or a caller on the same machine, and JSON
+by its content type, which no web page may send across origins. The others are open to whoever may reach the port (in a
+cluster: what the NetworkPolicy lets in, and the API server's proxy, by which the command line asks). No answer holds a
+secret.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -28,7 +32,7 @@ from prometheus_client import CollectorRegistry
 from pointsman.domain.candidates import Barred, Excluded, Ordering, Place
 from pointsman.domain.report import REPORT_PATH
 from pointsman.domain.table import BrokenTarget, Route
-from pointsman.gateway import metrics
+from pointsman.gateway import drill, metrics
 from pointsman.gateway.broadcast import Broadcast
 from pointsman.gateway.reporting import Reports
 from pointsman.gateway.source import SourceStatus
@@ -83,6 +87,7 @@ class Admin:
         app.router.add_get("/v1/config", self._config)
         app.router.add_get("/v1/backends", self._backends)
         app.router.add_post("/v1/explain", self._explain)
+        app.router.add_post("/v1/drill", self._drill)
         app.router.add_get("/v1/events", self._events)
         app.router.add_get(REPORT_PATH, self._report)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -164,6 +169,18 @@ class Admin:
             return _problem(404, f"no route answers for the model {model}; the names are: {names}")
         return _json(explained(model, route, ordering, self._state.clock()))
 
+    async def _drill(self, request: web.Request) -> web.Response:
+        if not _local(request) and (self._token is None or not _allowed(request, self._token)):
+            return _problem(403, "a drill is begun from the same machine, or with the report token")
+        if request.content_type != "application/json":
+            return _problem(415, "send it with Content-Type: application/json")
+        try:
+            asked = drill.read(await request.read())
+            concerned = drill.begin(self._state, asked)
+        except drill.Refused as error:
+            return _problem(404 if error.missing else 409, str(error))
+        return _json({"backend": asked.backend, "seconds": asked.seconds, "routes": concerned})
+
     async def _report(self, request: web.Request) -> web.StreamResponse:
         if not _allowed(request, self._token):
             answer = _problem(401, "send the report token: Authorization: Bearer TOKEN")
@@ -233,6 +250,13 @@ def _excluded(e: Excluded, now: float) -> dict[str, Any]:
 def _allowed(request: web.Request, token: str | None) -> bool:
     given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
     return token is None or hmac.compare_digest(given, f"Bearer {token}".encode())
+
+
+def _local(request: web.Request) -> bool:
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _without_zeros(value: msgspec.Struct) -> dict[str, Any]:
