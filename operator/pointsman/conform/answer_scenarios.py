@@ -13,6 +13,7 @@ from pointsman.simulator.openai_bytes import completion, error
 
 HTML = b"<html><body><h1>It works!</h1></body></html>"
 LIMIT = error("Rate limit reached", "rate_limit_exceeded")
+BUSY = answers(429, LIMIT, "application/json", "retry-after: 1")
 QUEUE_FULL = error("server busy, please try again.  maximum pending requests exceeded")
 LOADING = error("Loading model", kind="unavailable_error")
 DENIED = error("Incorrect API key provided", "invalid_api_key", "invalid_request_error")
@@ -58,8 +59,8 @@ STATUSES: list[Scenario] = [
         "302", answers(302, b"", "text/plain", "location: http://elsewhere.invalid/"), "never followed: it is a POST"
     ),
     *_both("429", answers(429, LIMIT), "a rate limit is no reason for the client to wait while another is free"),
-    *_both("429, Retry-After 1", answers(429, LIMIT, "application/json", "retry-after: 1"), "as OpenAI says it"),
-    *_both("429, Retry-After a date", busy_until_a_date, "as HTTP allows it"),
+    Scenario("429, Retry-After a date", STATUS, Right.FALLBACK, "as HTTP allows it", (busy_until_a_date,)),
+    Scenario("429, Retry-After 1", STATUS, Right.FALLBACK, "as OpenAI says it", (BUSY,), stream=True),
     *_both("529", answers(529, error("Overloaded", kind="overloaded_error")), "as Anthropic says it"),
     *_both("503, queue full", answers(503, QUEUE_FULL), "as Ollama says it"),
     *_both("503, loading", answers(503, LOADING), "as llama.cpp says it while it starts"),

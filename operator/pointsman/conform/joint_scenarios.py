@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pointsman.conform.answer_scenarios import DENIED, LIMIT, LOADING
+from pointsman.conform.answer_scenarios import BUSY, DENIED, LOADING
 from pointsman.conform.scenario import Down, Right, Scenario
 from pointsman.simulator.behaviour import Act, Behaviour, Words, answers, says, sends, streams
 from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, completion, error
@@ -12,7 +12,6 @@ TIME = "In a row"
 CLIENT = "The client leaves"
 
 FAILS = answers(500, error("CUDA error: out of memory"))
-BUSY = answers(429, LIMIT, "application/json", "retry-after: 1")
 
 
 def _all(name: str, behave: Behaviour, why: str, *status: int, stream: bool = False, silent: int = 0) -> Scenario:

@@ -20,10 +20,11 @@ from pointsman.conform.result import Outcome, Result
 from pointsman.conform.scenario import Down, Right, Scenario
 from pointsman.simulator.behaviour import says
 
-GOOD_IN_A_ROW = 8
+GOOD_IN_A_ROW = 16
 """Answers of the first backend before a scenario begins: a gateway that ejects by the share of failures sees mostly
-good ones, and a ramp of trials has gone some way."""
+good ones, and a ramp of 1, 2, 4 and 8 trials is over."""
 _PAUSE = 0.1
+_GREET_SECONDS = 10.0
 _SHORT_SECONDS = 1.5
 """For one name when there are others, and for all once a wait was in vain."""
 
@@ -52,11 +53,14 @@ class Runner:
         self._in_vain = False
 
     async def greet(self) -> None:
-        """Raises `NotServing` unless each name is answered by the first backend now."""
+        """Raises `NotServing` unless each name is answered by the first backend, soon: a gateway that ran before the
+        backends did may need a moment to notice them."""
+        end = time.monotonic() + min(self.recovery, _GREET_SECONDS)
         for name in self.models:
-            got, by_first = await self._check(name)
-            if not by_first:
-                raise NotServing(_what_came(name, got))
+            while not (check := await self._check(name))[1]:
+                if time.monotonic() > end:
+                    raise NotServing(_what_came(name, check[0]))
+                await asyncio.sleep(_PAUSE)
 
     async def run(self, scenarios: Sequence[Scenario]) -> AsyncIterator[Result]:
         for scenario in scenarios:

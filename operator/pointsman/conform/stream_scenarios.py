@@ -10,7 +10,9 @@ BEFORE = "Stream, before content"
 AFTER = "Stream, after content"
 WHOLE = "Odd but whole"
 
-ERROR: dict[str, object] = {"error": {"message": "engine core died", "type": "server_error", "param": None, "code": None}}
+ERROR: dict[str, object] = {
+    "error": {"message": "engine core died", "type": "server_error", "param": None, "code": None}
+}
 HALF_CHARACTER = Raw('data: {"choices":[{"index":0,"delta":{"content":"ü'.encode()[:-1])
 SLOW_WORDS: tuple[Piece, ...] = (Words(1), Pause(0.4), Words(2, 1), Pause(0.4), Words(3, 2), Pause(0.4), Words(None, 3))
 PING = Raw(b": ping\n\n")
