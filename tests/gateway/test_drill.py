@@ -92,7 +92,7 @@ async def test_a_web_page_cannot_begin_one() -> None:
 def test_a_table_that_keeps_the_backend_keeps_the_drill() -> None:
     now = 0.0
     state = GatewayState("g", table=table("a", "b"), clock=lambda: now)
-    state.health.drill("a", 10.0, now)
+    state.health.drill("a", 10.0)
     state.set_table(table("a", "b"))
     found = state.explain("chat")
     assert found is not None

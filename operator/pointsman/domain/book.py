@@ -163,11 +163,13 @@ class HealthBook:
                 entry, entry.machine.probed(probe, now, credential=credential_version(entry.backend), jitter=jitter)
             )
 
-    def drill(self, backend: str, until: float, now: float) -> None:
-        """Treats every endpoint of the backend as down until then (`EndpointMachine.drill`)."""
+    def drill(self, backend: str, until: float) -> None:
+        """Keeps every endpoint of the backend out of the order until then, as if it were down; a moment that has passed
+        ends a drill. State, score and requests in flight stay as they are."""
         for entry in self._entries.values():
             if entry.backend.name == backend:
-                entry.machine.drill(until, now)
+                entry.machine.flags.drill_until = until
+                entry.machine.clear = False  # `hindrance` looks, and finds out when it is over
 
     def snapshot(self, key: str, now: float) -> EndpointSnapshot | None:
         entry = self._entries.get(key)

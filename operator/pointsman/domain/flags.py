@@ -164,3 +164,8 @@ class Flags:
 
     def drill(self, now: float) -> Hindrance | None:
         return Hindrance(Obstacle.DRILL, self.drill_until) if now < self.drill_until else None
+
+    def any_of(self, model: str, credential: str, now: float) -> Hindrance | None:
+        """What says more than the state does; loading says less (`load`)."""
+        out = self.denial(model, credential, now) or self.absence(model, now)
+        return out or self.saturation(model, now) or self.drill(now)

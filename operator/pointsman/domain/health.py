@@ -197,14 +197,6 @@ class EndpointMachine:
         self._expire(now)
         return None
 
-    # ---- rehearsal
-
-    def drill(self, until: float, now: float) -> None:
-        """Keeps it out of the order until then, as if it were down; a moment that has passed ends a drill. State, score
-        and requests in flight stay as they are."""
-        self.flags.drill_until = until
-        self._expire(now)
-
     # ---- reading
 
     def hindrance(self, model: str, credential: str, now: float) -> Hindrance | None:
@@ -212,8 +204,7 @@ class EndpointMachine:
         if self.clear or self._expire(now):
             return None
         flags = self.flags
-        out = flags.denial(model, credential, now) or flags.absence(model, now) or flags.saturation(model, now)
-        out = out or flags.drill(now)
+        out = flags.any_of(model, credential, now)
         if out is None and self.state is State.UNHEALTHY:
             return Hindrance(Obstacle.UNHEALTHY)
         out = out or flags.load(now)

@@ -65,7 +65,7 @@ def begin(state: GatewayState, drill: Drill) -> tuple[str, ...]:
                     f"route {one.name} would be left without a target that could serve: give it another, or wait until"
                     " one is back"
                 )
-    state.health.drill(drill.backend, now + drill.seconds, now)
+    state.health.drill(drill.backend, now + drill.seconds)
     return tuple(r.name for r in concerned)
 
 
