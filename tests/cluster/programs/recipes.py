@@ -21,7 +21,6 @@ KUBERNETES_VERSION = "v1.35.4"
 """1.36 needs containerd 2, which Debian 12 does not have."""
 HELM_VERSION = "v4.3.1"
 COREDNS_VERSION = "v1.15.0"
-KUBECONFORM_VERSION = "v0.8.0"
 OLLAMA_VERSION = "v0.17.4"
 
 OLLAMA_HEADER_PACKAGES = ("nlohmann-json3-dev", "libstb-dev")
@@ -88,7 +87,6 @@ def recipes() -> Mapping[str, Recipe]:
         _kubernetes("kube-proxy", 15),
         Recipe("coredns", "github.com/coredns/coredns", COREDNS_VERSION, cold_seconds=140),
         Recipe("helm", "helm.sh/helm/v4/cmd/helm", HELM_VERSION, cold_seconds=60),
-        Recipe("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", KUBECONFORM_VERSION, cold_seconds=10),
         Recipe(
             "ollama",
             "github.com/ollama/ollama",
@@ -105,4 +103,3 @@ def recipes() -> Mapping[str, Recipe]:
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
 NODE = ("kubelet", "kube-proxy", "coredns")
 ENGINES = ("ollama",)
-LINTERS = ("kubeconform",)
