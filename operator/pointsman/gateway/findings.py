@@ -6,7 +6,7 @@ here: where is looked, and when (`discovery.py`).
 - One External backend a server, of the models that some found route needs. Beyond 32 models, a further one.
 - One ModelRoute a model name, with every server that has the model as a target, in this order: hosts as they were
   given; on one host first those that hold their model in memory (vLLM, llama.cpp), then those that load it when asked
-  (LM Studio, Ollama), then others; then by port.
+  (LM Studio, Ollama), then others; of two alike the one on its usual port.
 - Manifests win: a model name that a route of theirs has is not routed, the name of an object of theirs is not used.
 - Ollama's `name:latest` is asked for as `name` too, as Ollama itself has it.
 - A server that is silent is a matter of health, not of the table: it is forgotten after `FORGET_SECONDS`.
@@ -134,7 +134,7 @@ def with_found(
     """`manifests` with a backend for each server found and a route for each model name. One that differs from `before`
     gets the next generation."""
     place = {host: i for i, host in enumerate(hosts)}
-    servers = sorted(findings, key=lambda f: (place.get(f.host, len(place)), f.host, _RANK[f.kind], f.port))
+    servers = sorted(findings, key=lambda f: (place.get(f.host, len(place)), f.host, *_rank(f)))
     taken = {name for route in manifests.routes.values() for name in route.spec.models}
     wanted: dict[str, list[tuple[int, str]]] = {}
     for i, server in enumerate(servers):
@@ -159,6 +159,10 @@ def with_found(
         body = route_body(name, [asked, *sorted(also)], targets)
         routes[name] = _aged(ModelRoute.parse(body), before.routes.get(name))
     return Manifests(backends, routes, manifests.secrets)
+
+
+def _rank(server: Finding) -> tuple[int, bool, int]:
+    return _RANK[server.kind], server.port != USUAL_PORTS.get(server.kind), server.port
 
 
 def asked_as(server: Finding, model: str) -> str:

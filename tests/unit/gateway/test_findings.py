@@ -60,6 +60,11 @@ def test_those_that_hold_the_model_in_memory_come_first_and_hosts_before_that() 
     ]  # fmt: skip
 
 
+def test_of_two_alike_the_one_on_its_usual_port_is_first() -> None:
+    found = made(finding(Kind.OLLAMA, "m", port=8000), finding(Kind.OLLAMA, "m"))
+    assert routed(found) == {("m",): [("ollama", "m"), ("ollama-8000", "m")]}
+
+
 def test_ollamas_latest_is_asked_for_without_its_tag_too() -> None:
     found = made(finding(Kind.OLLAMA, "llama3.2:latest"), finding(Kind.LM_STUDIO, "llama3.2"))
     assert routed(found) == {
