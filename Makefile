@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 UV_VERSION := 0.9
+export PATH := $(HOME)/.local/bin:$(PATH)
 RUN := uv run --locked
 
 .PHONY: help
@@ -11,8 +12,9 @@ help: ## This page
 
 .PHONY: setup
 setup: ## Install uv (when it is missing) and the locked Python environment
+	@command -v uv >/dev/null || python3 -m pip --version >/dev/null 2>&1 || apt-get install -qq -y python3-pip
 	@command -v uv >/dev/null || python3 -m pip install --quiet --user 'uv>=$(UV_VERSION)' || python3 -m pip install --quiet --user --break-system-packages 'uv>=$(UV_VERSION)'
-	@PATH="$$HOME/.local/bin:$$PATH" uv sync --locked --quiet
+	@uv sync --locked --quiet
 
 .PHONY: demo
 demo: setup ## The main job on a bare machine: a cluster, a real model, a fallback under load
@@ -81,4 +83,4 @@ cluster-down: setup ## Take it away
 
 .PHONY: bench
 bench: setup ## CPU per request of the gateway beside its peers, in one run
-	@$(RUN) python -m tests.bench
+	@$(RUN) python -m tests.bench --write
