@@ -35,9 +35,11 @@ _LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_mode
 class _Served:
     """What one backend did for one name."""
 
-    __slots__ = ("first_token", "input", "output", "per_token")
+    __slots__ = ("broken", "first_token", "input", "output", "per_token", "whole")
 
     def __init__(self) -> None:
+        self.whole = Buckets(REQUEST_SECONDS)
+        self.broken: dict[str, Buckets] = {}
         self.input = Buckets(TOKENS)
         self.output = Buckets(TOKENS)
         self.first_token = Buckets(FIRST_TOKEN_SECONDS)
@@ -45,25 +47,25 @@ class _Served:
 
 
 class GenAiFigures:
-    """Called once a request: two look-ups and a bisection for each figure that is known."""
+    """Called once a request: one look-up and a bisection for each figure that is known."""
 
     def __init__(self) -> None:
         self._served: dict[tuple[str, str], _Served] = {}
-        self._durations: dict[tuple[str, str, str], Buckets] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a request that a route has. An unknown figure is left out: it is never zero."""
+        key = (record.model, record.backend)
+        served = self._served.get(key)
+        if served is None:
+            served = self._served[key] = _Served()
         good = record.verdict == _SUCCESS
-        error = "" if good else str(record.status) if record.status >= 400 else record.verdict
-        durations = self._durations.get((record.model, record.backend, error))
-        if durations is None:
-            durations = self._durations[record.model, record.backend, error] = Buckets(REQUEST_SECONDS)
-        durations.observe(record.ms / 1000)
+        if good:
+            served.whole.observe(record.ms / 1000)
+        else:
+            error = str(record.status) if record.status >= 400 else record.verdict
+            served.broken.setdefault(error, Buckets(REQUEST_SECONDS)).observe(record.ms / 1000)
         if not record.backend:
             return
-        served = self._served.get((record.model, record.backend))
-        if served is None:
-            served = self._served[record.model, record.backend] = _Served()
         out = record.completion_tokens
         if record.prompt_tokens is not None:
             served.input.observe(record.prompt_tokens)
@@ -80,17 +82,19 @@ class GenAiFigures:
         tokens = _family("gen_ai_client_token_usage", "Tokens of a request, by gen_ai_token_type.", "gen_ai_token_type")
         first = _family("gen_ai_server_time_to_first_token_seconds", "Until the first content of a stream.")
         each = _family("gen_ai_server_time_per_output_token_seconds", "For each token after the first of a stream.")
-        for key, served in self._served.items():
-            served.input.add_to(tokens, (*_FIXED, *key, "input"))
-            served.output.add_to(tokens, (*_FIXED, *key, "output"))
-            served.first_token.add_to(first, (*_FIXED, *key))
-            served.per_token.add_to(each, (*_FIXED, *key))
         whole = _family(
             "gen_ai_server_request_duration_seconds",
             "From the request's first byte to the answer's last; error_type is empty for a whole answer.", "error_type",
         )  # fmt: skip
-        for labels, durations in self._durations.items():
-            durations.add_to(whole, (*_FIXED, *labels))
+        for key, served in self._served.items():
+            labels = (*_FIXED, *key)
+            served.input.add_to(tokens, (*labels, "input"))
+            served.output.add_to(tokens, (*labels, "output"))
+            served.first_token.add_to(first, labels)
+            served.per_token.add_to(each, labels)
+            served.whole.add_to(whole, (*labels, ""))
+            for error, broken in served.broken.items():
+                broken.add_to(whole, (*labels, error))
         yield from (tokens, whole, first, each)
 
 
