@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.conform import publish
+
 from pointsman.conform.junit import junit
 from pointsman.conform.markdown import compared, markdown
 from pointsman.conform.result import Outcome, Report, Result
@@ -48,7 +50,7 @@ MARKDOWN = """\
 JUNIT = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="4" failures="1" errors="1" skipped="1" time="0.032">
-  <testsuite name="Peer 1.0" tests="4" failures="1" errors="1" skipped="1" time="0.032">
+  <testsuite name="Peer 1.0" timestamp="2026-11-22" tests="4" failures="1" errors="1" skipped="1" time="0.032">
     <testcase classname="conform.Status" name="500 (json)" time="0.012"/>
     <testcase classname="conform.Status" name="302 (json)" time="0.000">
       <error message="the first backend got no traffic; right is: the second backend's answer, whole and once"/>
@@ -84,3 +86,9 @@ def test_side_by_side() -> None:
         "- 302 (json): the first backend got no traffic",
         '- cut mid-content: the client got "a\\|b&lt;c>"\x00',
     ]
+
+
+def test_the_published_page_is_what_its_runs_say() -> None:
+    assert publish.PAGE.read_text() == publish.page()
+    ours = publish.read(publish.HERE / "results" / "pointsman.xml")
+    assert all(r.good for r in ours.results)

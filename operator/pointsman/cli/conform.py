@@ -134,13 +134,13 @@ def conform(
 
 async def run(options: Options, scenarios: Sequence[Scenario]) -> Report:
     """Starts the two backends, runs the scenarios and prints each result as it comes."""
-    from pointsman.conform.bench import Bench
+    from pointsman.conform.backends import Backends
     from pointsman.conform.client import Client
     from pointsman.conform.result import Report
     from pointsman.conform.runner import NotServing, Runner
 
-    bench = Bench(options.models, options.timeout or 2.0)
-    for backend, (host, port) in zip((bench.first, bench.second), options.listen, strict=True):
+    backends = Backends(options.models, options.timeout or 2.0)
+    for backend, (host, port) in zip((backends.first, backends.second), options.listen, strict=True):
         try:
             await backend.start(host, port)
         except OSError as error:
@@ -149,21 +149,21 @@ async def run(options: Options, scenarios: Sequence[Scenario]) -> Report:
     width = max(len(s.name) for s in scenarios)
     try:
         async with Client(options.gateway, options.key, 4 * options.timeout + 30) as client:
-            runner = Runner(client, bench, options.models, options.timeout, options.recovery)
+            runner = Runner(client, backends, options.models, options.timeout, options.recovery)
             await runner.greet()
             async for result in runner.run(scenarios):
                 results.append(result)
                 _show(result, width)
     except NotServing as error:
-        a, b = (f"{b.host}:{b.port}" for b in (bench.first, bench.second))
+        a, b = (f"{b.host}:{b.port}" for b in (backends.first, backends.second))
         fail(
             f"{error}; configure the gateway with http://{a}/v1 as first choice and http://{b}/v1 as fallback",
             EXIT_UNREACHABLE,
         )
     finally:
-        await bench.first.refuse()
-        await bench.second.refuse()
-    when = datetime.now(UTC).strftime("%Y-%m-%d")
+        await backends.first.refuse()
+        await backends.second.refuse()
+    when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Report(options.title, when, options.timeout, tuple(results))
 
 

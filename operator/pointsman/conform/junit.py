@@ -20,7 +20,8 @@ def junit(report: Report) -> str:
         f' skipped="{counts[Outcome.NOT_APPLICABLE]}" time="{seconds:.3f}"'
     )
     cases = "".join(_case(r) for r in report.results)
-    suite = f"  <testsuite name={_quoted(report.title)} {numbers}>\n{cases}  </testsuite>\n"
+    about = f"name={_quoted(report.title)} timestamp={_quoted(report.when)} {numbers}"
+    suite = f"  <testsuite {about}>\n{cases}  </testsuite>\n"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites {numbers}>\n{suite}</testsuites>\n'
 
 

@@ -39,7 +39,7 @@ class Report:
     title: str
     """What was tested, such as `Pointsman 0.1.0`."""
     when: str
-    """Date, UTC."""
+    """UTC, as ISO 8601 writes it."""
     timeout: float
     results: tuple[Result, ...]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from pointsman.conform.bench import FIRST, SECOND, Bench, Mark
+from pointsman.conform.backends import FIRST, SECOND, Backends, Mark
 from pointsman.conform.client import Client
 from pointsman.conform.judge import LEAVE_SECONDS, PROMPT_SECONDS, judge, summary
 from pointsman.conform.observed import Answer, Observed
@@ -39,7 +39,7 @@ class Runner:
     it may take to use its first backend again."""
 
     client: Client
-    bench: Bench
+    backends: Backends
     models: Sequence[str]
     timeout: float
     recovery: float
@@ -81,22 +81,22 @@ class Runner:
     # ---- one scenario
 
     async def _one(self, scenario: Scenario, name: str) -> Result:
-        bench = self.bench
-        bench.begin(scenario)
+        backends = self.backends
+        backends.begin(scenario)
         if scenario.down is not Down.NONE:
-            await bench.first.refuse()
+            await backends.first.refuse()
         if scenario.down is Down.BOTH:
-            await bench.second.refuse()
+            await backends.second.refuse()
         try:
             if scenario.returns is not None:
                 observed, problems = await self._returning(scenario, name, scenario.returns)
             else:
                 observed, problems = await self._each(scenario, name)
         finally:
-            first, second = bench.count(FIRST), bench.count(SECOND)
-            bench.begin(None)
-            await bench.first.listen_again()
-            await bench.second.listen_again()
+            first, second = backends.count(FIRST), backends.count(SECOND)
+            backends.begin(None)
+            await backends.first.listen_again()
+            await backends.second.listen_again()
         outcome = Outcome.FAIL if problems else Outcome.PASS
         saw = "; ".join(dict.fromkeys(problems)) or summary(observed[-1])
         return Result(scenario, outcome, saw, max(o.ms for o in observed), first, second)
@@ -130,13 +130,13 @@ class Runner:
         return observed, problems
 
     async def _ask(self, scenario: Scenario, name: str) -> Observed:
-        mark = self._mark(self.bench.number)
+        mark = self._mark(self.backends.number)
         began = time.monotonic()
         answer = await self.client.ask(name, f"Say something. {mark}", scenario.stream)
         return self._observed(mark, answer, began)
 
     async def _leave(self, scenario: Scenario, name: str) -> Observed:
-        mark = self._mark(self.bench.number)
+        mark = self._mark(self.backends.number)
         began = time.monotonic()
         left_ms = None
         try:
@@ -144,7 +144,7 @@ class Runner:
                 name, f"Say something. {mark}", lambda: self._asked(mark), scenario.leave_after or ""
             )
             left = time.monotonic()
-            request = await self.bench.asked(mark, 0.1)
+            request = await self.backends.asked(mark, 0.1)
             async with asyncio.timeout(LEAVE_SECONDS):
                 await request.left.wait()
             left_ms = (time.monotonic() - left) * 1000
@@ -154,14 +154,14 @@ class Runner:
         return self._observed(mark, Answer(200, {}, b"", whole=False, stream=True), began, left_ms)
 
     async def _asked(self, mark: Mark) -> None:
-        await self.bench.asked(mark, PROMPT_SECONDS)
+        await self.backends.asked(mark, PROMPT_SECONDS)
 
     def _observed(self, mark: Mark, answer: Answer, began: float, left_ms: float | None = None) -> Observed:
-        bench = self.bench
+        backends = self.backends
         ms = (time.monotonic() - began) * 1000
-        texts = bench.text(FIRST, str(mark)), bench.text(SECOND, str(mark))
-        counts = bench.count(FIRST, mark), bench.count(SECOND, mark)
-        addresses = tuple(f"{b.host}:{b.port}" for b in (bench.first, bench.second))
+        texts = backends.text(FIRST, str(mark)), backends.text(SECOND, str(mark))
+        counts = backends.count(FIRST, mark), backends.count(SECOND, mark)
+        addresses = tuple(f"{b.host}:{b.port}" for b in (backends.first, backends.second))
         return Observed(answer, ms, *counts, *texts, left_ms, addresses)
 
     def _mark(self, scenario: int) -> Mark:
@@ -182,7 +182,7 @@ class Runner:
                 self._in_vain = False
                 return name
             except TimeoutError:
-                self.bench.first_fails = False
+                self.backends.first_fails = False
                 self._names.append(self._names.pop(0))
         self._in_vain = True
         return None
@@ -193,9 +193,9 @@ class Runner:
             await self._first_serves(name)
             if name not in self._doubtful:
                 return
-            self.bench.first_fails = True
+            self.backends.first_fails = True
             got, _ = await self._check(name)
-            self.bench.first_fails = False
+            self.backends.first_fails = False
             if got.text.startswith(SECOND):
                 self._doubtful.discard(name)
             else:
@@ -212,7 +212,7 @@ class Runner:
     async def _check(self, name: str) -> tuple[Answer, bool]:
         mark = self._mark(0)
         got = await self.client.ask(name, f"Are you well? {mark}", False)
-        return got, got.text == self.bench.text(FIRST, str(mark))
+        return got, got.text == self.backends.text(FIRST, str(mark))
 
 
 def _what_came(name: str, got: Answer) -> str:

@@ -35,7 +35,7 @@ class Mark:
 
 
 @dataclass
-class Bench:
+class Backends:
     """Give the addresses where the gateway expects its two backends."""
 
     models: tuple[str, ...]
