@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.cluster import cache, debian
+from tests.cluster.programs import go
 from tests.cluster.programs.recipes import OLLAMA_HEADER_PACKAGES, OLLAMA_INCLUDE, Recipe, recipes
 
 
@@ -52,9 +53,7 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
 
 
 def _build(recipe: Recipe, target: Path) -> None:
-    go = shutil.which("go")
-    if not go:
-        raise BuildFailed(f"{recipe.name} is built from source and needs Go on the PATH: https://go.dev/dl")
+    compiler = go.ensure()
     environment = {**os.environ, "GOFLAGS": "-buildvcs=false", **recipe.environment}
     if recipe.headers:
         debian.ensure(debian.COMPILERS)
@@ -64,10 +63,10 @@ def _build(recipe: Recipe, target: Path) -> None:
     flags = ["-trimpath", "-ldflags", recipe.ldflags]
     with cache.made_whole(target.parent) as fresh:
         if recipe.module:
-            command = [go, "build", *flags, "-o", str(fresh / recipe.name), recipe.package]
+            command = [compiler, "build", *flags, "-o", str(fresh / recipe.name), recipe.package]
         else:
             environment["GOBIN"] = str(fresh)
-            command = [go, "install", *flags, f"{recipe.package}@{recipe.version}"]
+            command = [compiler, "install", *flags, f"{recipe.package}@{recipe.version}"]
         _run(command, environment, recipe.module or fresh, recipe.name)
 
 
