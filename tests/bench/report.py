@@ -96,8 +96,8 @@ def write(
         "| --- | ---: | ---: |",
         *(f"| {name} | {p50:.1f} ms | {p99:.1f} ms |" for name, (p50, p99) in failed.items()),
         "",
-        "A backend that hangs costs what the route's `connect`, `firstToken` or `answer` says, once: after the first such"
-        " request it gets no more.",
+        "A backend that hangs costs what the route's `connect`, `firstToken` or `answer` says, once: after the first"
+        " such request it gets no more.",
         "",
         "## Limits of these figures",
         "",
