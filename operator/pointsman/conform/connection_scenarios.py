@@ -37,9 +37,10 @@ async def closes_on_reuse(connection: Connection, request: Request) -> None:
 
 
 async def says_too_much(connection: Connection, request: Request) -> None:
-    """An answer, and behind it one that nobody asked for."""
-    await says(connection, request)
-    await connection.send(JSON + b"content-length: %d\r\n\r\n%b" % (len(STRANGER), STRANGER))
+    """An answer, and behind it one that nobody asked for: in one write, so that it is there before anybody asks."""
+    body = completion(request.answer)
+    both = (JSON + b"content-length: %d\r\n\r\n%b" % (len(b), b) for b in (body, STRANGER))
+    await connection.send(b"".join(both))
 
 
 async def compressed(connection: Connection, request: Request) -> None:
