@@ -33,7 +33,7 @@ test-unit: setup ## Pure decisions and golden manifests: seconds
 
 .PHONY: test-gateway
 test-gateway: setup ## The gateway on real sockets
-	@$(RUN) pytest -q tests/gateway
+	@$(RUN) pytest -q tests/gateway tests/conform
 
 .PHONY: test-models
 test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves
