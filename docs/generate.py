@@ -170,9 +170,7 @@ def failover() -> str:
         "\n## Verdicts\n\n| verdict | counts against the endpoint | next candidate |\n| --- | --- | --- |\n",
     ]
     out += [f"| **{v.value}** | {MEANING[v][0]} | {MEANING[v][1]} |\n" for v in Verdict]
-    out.append(
-        "\n## What is seen, and what it means\n\nFor an error, its status, code and text decide.\n\n"
-    )
+    out.append("\n## What is seen, and what it means\n\nFor an error, its status, code and text decide.\n\n")
     out.append("| verdict | reason | what is seen | when |\n| --- | --- | --- | --- |\n")
     for row in verdict_table():
         when = row.when.replace("|", "\\|")
