@@ -178,3 +178,25 @@ async def test_a_long_stream_is_waited_for_and_a_second_signal_is_not(tmp_path: 
                     else:
                         assert (await answer.text()).endswith("data: [DONE]\n\n")
                         assert await gateway.ended() == 0
+
+
+async def test_connections_that_are_kept_learn_that_the_gateway_leaves(tmp_path: Path) -> None:
+    """A stream that began before goes on, its connection takes one more request, and that answer announces its end."""
+    async with Engine(openai_engine.replies("one", tokens=20, pause=0.05)) as one:
+        (tmp_path / "all.yaml").write_text(backend("one", one.port) + route("one"))
+        connector = aiohttp.TCPConnector(limit=1)
+        async with (
+            gateway_process(tmp_path, "--drain-delay", "0.2") as gateway,
+            aiohttp.ClientSession(connector=connector) as http,
+        ):
+            body = {"model": "chat", "stream": True, "messages": []}
+            async with http.post(f"{gateway.url}{openai_engine.CHAT}", json=body) as answer:
+                assert "connection" not in answer.headers
+                await answer.content.readany()
+                gateway.signal(signal.SIGTERM)
+                assert (await answer.text()).endswith("data: [DONE]\n\n")
+            async with http.post(f"{gateway.url}{openai_engine.CHAT}", json={**body, "stream": False}) as answer:
+                assert answer.status == 200
+                assert answer.headers["connection"] == "close"
+            assert await gateway.ended() == 0
+            assert not gateway.messages("error")

@@ -36,7 +36,8 @@ class DataPath:
         self.dialer = Dialer(state.clock, tls)
         self.roster = self._make_roster()
         self.wheel = Wheel(asyncio.get_running_loop(), state.clock)
-        self.draining = False
+        self.leaving = False
+        """Every answer ends its connection from now on, and says so: clients must ask elsewhere."""
         self.bodies = 0
         """Bytes of request bodies held now."""
         self._no_usage: dict[str, int] = {}

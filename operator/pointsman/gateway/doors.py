@@ -112,7 +112,7 @@ def _models(path: DataPath, client: ClientConnection, request: Request, request_
             return
         body = model_body(name)
     extra = b"x-request-id: %b\r\n" % request_id
-    answer = replies.whole(200, replies.JSON, extra, body, request.keep_alive and not path.draining)
+    answer = replies.whole(200, replies.JSON, extra, body, request.keep_alive and not path.leaving)
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
     client.finished(path.state.clock())
 
@@ -131,7 +131,7 @@ def _no(
 ) -> None:
     body = complaint_body(complaint)
     extra += b"x-request-id: %b\r\nx-should-retry: false\r\n" % request_id
-    answer = replies.whole(complaint.status, replies.JSON, extra, body, request.keep_alive and not path.draining)
+    answer = replies.whole(complaint.status, replies.JSON, extra, body, request.keep_alive and not path.leaving)
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
     path.complained(request_id, complaint)
     client.finished(path.state.clock())

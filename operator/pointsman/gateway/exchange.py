@@ -225,7 +225,7 @@ class Exchange:
     def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
         self._first_token_ms = (self._mark - self._sent_at) * 1000
         now = self._state.clock()
-        alive = self._keep_alive and not self._path.draining
+        alive = self._keep_alive and not self._path.leaving
         self._client.reply(replies.whole(200, content_type, self._provenance(now), body, alive))
         self._over(SUCCESS, now)
         self._finish(SUCCESS, usage, now)
@@ -351,7 +351,7 @@ class Exchange:
         )  # fmt: skip
 
     def _alive(self) -> bool:
-        return self._keep_alive and not self._path.draining
+        return self._keep_alive and not self._path.leaving
 
     def _name(self) -> str:
         return self._id.decode("latin-1")

@@ -140,6 +140,7 @@ def _when_loaded(state: GatewayState, status: SourceStatus, say: Callable[[], No
 
 async def _drain(server: Server, state: GatewayState, delay: float) -> None:
     _log.info("stopping: unready now, no more connections in %g s", delay)
+    server.leave()
     await asyncio.sleep(delay)
     patience = max([LEAST_DRAIN_SECONDS, *(route.timeouts.total for route in state.table.routes.values())])
     if not await server.drain(patience):

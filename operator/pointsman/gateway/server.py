@@ -4,7 +4,8 @@ Decided here: when bytes are read, when a connection ends, what a malformed requ
 for (`doors.py`).
 
 Invariants: requests of one connection are answered in the order they came; while one is being answered at most
-`pipelined_bytes` of later ones are kept; a client that is refused is read from for a while, so that it can read why.
+`pipelined_bytes` of later ones are kept; a client that is refused is read from for a while, so that it can read why; a
+connection is not closed right behind an answer that did not announce it, for the client may ask again at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pointsman.gateway.wheel import NEVER
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
-        "_body_counted", "_chunked", "_closing", "_exchange", "_keep", "_limits", "_path", "_pumping",
+        "_body_counted", "_chunked", "_closing", "_exchange", "_keep", "_limits", "_path", "_promised", "_pumping",
         "_reader", "_reading", "_server", "_stash", "_transport", "_unanswered", "busy", "deadline", "due",
     )  # fmt: skip
 
@@ -41,6 +42,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked = True
         self._keep = True
         self._unanswered = False
+        self._promised = False
         self._body_counted = 0
         self.busy = False
         """A request is being answered."""
@@ -131,14 +133,14 @@ class ClientConnection(asyncio.Protocol):
                 self._unanswered = False
                 self.busy = True
                 self._chunked = not request.http10
-                self._keep = request.keep_alive
+                self._keep = request.keep_alive and not self._path.leaving
                 exchange = doors.enter(self._path, self, request)
                 if exchange is not None:
                     self._exchange = exchange
                     exchange.start()
             elif reader.error is not None:
                 self._refuse(reader.error)
-            elif reader.upgraded or (self._path.draining and not self._stash):
+            elif reader.upgraded:
                 self._shut()
             elif self._stash:
                 data, self._stash = bytes(self._stash), bytearray()
@@ -160,7 +162,7 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, content_type: bytes, extra: bytes, keep_alive: bool) -> None:
         """The head of an answer whose length is unknown."""
-        self._keep = keep_alive = keep_alive and self._chunked and not self._path.draining
+        self._keep = keep_alive = keep_alive and self._chunked and not self._path.leaving
         self._transport.write(replies.stream_head(content_type, extra, chunked=self._chunked, keep_alive=keep_alive))
 
     def write(self, data: bytes) -> None:
@@ -183,12 +185,17 @@ class ClientConnection(asyncio.Protocol):
         self._release_body()
         if self._closing:
             return
-        if not self._keep or self._path.draining:
+        if not self._keep:
             self._shut()
             self._server.noticed()
             return
         self.busy = False
-        self.set_deadline(now + self._limits.keep_alive_seconds)
+        if self._path.leaving:
+            # The answer began before: its head said that the connection stays open.
+            self._promised = True
+            self.set_deadline(now + self._limits.linger_seconds)
+        else:
+            self.set_deadline(now + self._limits.keep_alive_seconds)
         if not self._pumping:
             reader = self._reader
             if reader.ready or self._stash or reader.error is not None or reader.upgraded:
@@ -206,6 +213,7 @@ class ClientConnection(asyncio.Protocol):
         """No more answers. What the client still sends is read and thrown away for a while: closing on unread bytes
         would reset the connection and destroy the answer on its way."""
         self._closing = True
+        self._promised = False
         self._stash.clear()
         self._release_body()
         if self._transport.is_closing():
@@ -241,17 +249,18 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Complaint(408, "the request did not arrive in time", "request_timeout"))
         else:
             self._shut()
+            self._server.noticed()
 
     @property
     def occupied(self) -> bool:
         """A request is being answered or arriving, or an answer is not yet handed to the system."""
         if self._closing:
             return not self._transport.is_closing() and self._transport.get_write_buffer_size() > 0
-        return self.busy or self._unanswered
+        return self.busy or self._unanswered or self._promised
 
     def drain(self) -> None:
-        """Ends the connection unless a request is being answered or arriving."""
-        if not self.busy and not self._unanswered and not self._closing:
+        """Ends the connection unless a request is being answered, arriving, or may come at once."""
+        if not self._closing and not self.occupied:
             self._shut()
 
 
@@ -274,10 +283,15 @@ class Server:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    def leave(self) -> None:
+        """Goes on accepting, but each answer says that its connection ends: those who keep connections go elsewhere
+        while the pod leaves its Service."""
+        self.path.leaving = True
+
     async def drain(self, timeout: float) -> bool:
         """Accepts no more, lets requests in flight finish within `timeout` seconds; True when all did. The caller makes
-        the pod unready first and waits until clients know."""
-        self.path.draining = True
+        the pod unready first, calls `leave`, and waits until clients know."""
+        self.leave()
         for server in self._servers:
             server.close()
         self._idle = asyncio.Event()

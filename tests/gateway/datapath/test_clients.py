@@ -381,7 +381,7 @@ async def test_answers_while_draining_end_the_connection(g: Any) -> None:
     async with connected(g.port) as client:
         await client.send(chat_request(GOOD))
         await client.receive()
-        g.server.path.draining = True
+        g.server.leave()
         await client.send(chat_request(GOOD))
         got = await client.receive()
         assert (got.status, got.headers["connection"]) == (200, "close")
