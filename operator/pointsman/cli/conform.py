@@ -47,7 +47,7 @@ class Options:
     title: str
 
 
-@click.command()
+@click.command(short_help="Tests the fallback of any gateway.")
 @click.option("--gateway", metavar="URL", help="Base URL of the gateway, such as http://127.0.0.1:8080.")
 @click.option(
     "--model",

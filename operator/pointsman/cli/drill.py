@@ -47,7 +47,7 @@ class Rehearsal:
         return self.after.ok and bool(self.during) and all(m.ok and m.backend != self.backend for m in self.during)
 
 
-@click.command()
+@click.command(short_help="Rehearses a fallback on a live route.")
 @click.argument("route")
 @click.option("--backend", help="Which to treat as down; by default the one that answers now.")
 @click.option("--seconds", type=click.IntRange(1, 120), default=10, show_default=True, help="How long.")

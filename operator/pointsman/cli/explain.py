@@ -15,7 +15,7 @@ from pointsman.cli.output import EXIT_NOT_READY, EXIT_USAGE, console, fail, prin
 from pointsman.cli.place import Options, options, run
 
 
-@click.command()
+@click.command(short_help="Tells where a request would go, and why.")
 @click.argument("model", required=False)
 @click.option("-f", "--file", "body_file", type=click.File("rb"), help="A request body as JSON; - for standard input.")
 @options

@@ -11,7 +11,7 @@ from pointsman.cli.output import console, print_json, table
 from pointsman.cli.place import Options, Place, options, run
 
 
-@click.command()
+@click.command(short_help="Lists model names, and how far pulls are.")
 @options
 def models(opts: Options) -> None:
     """Lists the model names that clients may ask for, and the models of each backend."""

@@ -19,7 +19,7 @@ from pointsman.kube.connect import NoCluster, connect
 from pointsman.kube.watch import is_noise
 
 
-@click.command("operator")
+@click.command("operator", short_help="Looks after the resources of a cluster.")
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings (YAML).")
 @click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Cluster to use; the pod's own by default.")
 @click.option("--context", help="Context of the kubeconfig.")

@@ -37,7 +37,7 @@ class _Size(click.ParamType[int]):
 _FILE = click.Path(path_type=Path)
 
 
-@click.command("pull")
+@click.command("pull", short_help="Pulls a model into a store.")
 @click.argument("source")
 @click.option("--store", type=_FILE, required=True, help="Folder of the model store (OLLAMA_MODELS).")
 @click.option("--digest", help="Pin: the manifest must have this digest (sha256:…).")

@@ -38,7 +38,7 @@ class RouteRow:
     why: str
 
 
-@click.command()
+@click.command(short_help="Shows backends and routes, and what is wrong.")
 @options
 def status(opts: Options) -> None:
     """Shows backends and routes, and why something is not ready. Exit code 1 when something is not."""

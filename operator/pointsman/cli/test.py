@@ -32,7 +32,7 @@ class Measured:
     error: str = ""
 
 
-@click.command()
+@click.command(short_help="Asks a model and measures the answer.")
 @click.argument("model")
 @click.option("--prompt", default="Say hello in one short sentence.", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1, 100_000), default=64, show_default=True)
