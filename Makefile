@@ -33,7 +33,7 @@ test-unit: setup ## Pure decisions and golden manifests: seconds
 
 .PHONY: test-gateway
 test-gateway: setup ## The gateway on real sockets
-	@$(RUN) pytest -q tests/gateway tests/conform
+	@$(RUN) pytest -q tests/gateway
 
 .PHONY: test-models
 test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves
@@ -44,8 +44,8 @@ test-operator: setup programs ## The operator on a real API server with real con
 	@$(RUN) pytest -q tests/operator
 
 .PHONY: e2e
-e2e: setup programs images ## The demo in assertions: real pods, a real engine
-	@$(RUN) pytest -q tests/e2e tests/cluster
+e2e: setup programs images ## The longest tier: real pods and a real engine; 115 faults against a real gateway
+	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster
 
 .PHONY: lint
 lint: setup ## ruff and the import contracts
