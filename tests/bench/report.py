@@ -35,7 +35,7 @@ def write(
         " `uv run python -m tests.bench --write`. Only the ratios of one run mean anything: run it yourself.",
         "",
         f"**Machine.** {os.cpu_count()} cores, {_cpu()}, Linux {platform.release().split('-')[0]},"
-        f" Python {platform.python_version()}. It was shared with other work while this ran.",
+        f" Python {platform.python_version()}.",
         "",
         "**Method.** The gateway is pinned to core 0 with one worker; the backend (nginx with a fixed answer, or a"
         " streaming mock) and wrk share core 1. CPU is the user and system time of the gateway's process tree over the"

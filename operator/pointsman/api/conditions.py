@@ -112,7 +112,6 @@ class Reason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
     # health, as gateways report it
     UNHEALTHY = "Unhealthy"
-    GATEWAYS_DISAGREE = "GatewaysDisagree"
     # routes
     ACCEPTED = "Accepted"
     MODEL_NAME_CLAIMED = "ModelNameClaimed"
