@@ -18,9 +18,9 @@ from tests.support import local_servers, openai_engine
 from tests.support.engine import Answer, Engine, Reply, until
 from tests.support.gateway_process import GatewayProcess, gateway_process
 
-from pointsman.gateway.discovery import Discovery, Places, sentence
-from pointsman.gateway.findings import Finding, Kind
-from pointsman.gateway.manifests import EMPTY, load
+from pointsman.gateway.sources.discovery import Discovery, Places, sentence
+from pointsman.gateway.sources.findings import Finding, Kind
+from pointsman.gateway.sources.manifests import EMPTY, load
 
 
 def places(*ports: int, own: frozenset[int] = frozenset()) -> Places:

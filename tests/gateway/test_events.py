@@ -16,7 +16,7 @@ from tests.support import openai_engine
 from tests.support.engine import Engine, Reply
 from tests.support.gateway_process import gateway_process
 
-from pointsman.gateway.broadcast import QUEUE_LIMIT, Broadcast
+from pointsman.gateway.insight.broadcast import QUEUE_LIMIT, Broadcast
 from pointsman.gateway.state import GatewayState
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.gateway.test_admin import record, serving
 
 from pointsman.cli.gateway import gateway as command
-from pointsman.gateway.broadcast import event_body
-from pointsman.gateway.events import FellBack, HealthChanged, TableChanged
-from pointsman.gateway.metrics import GatewayMeter, registry_of
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.insight.broadcast import event_body
+from pointsman.gateway.insight.events import FellBack, HealthChanged, TableChanged
+from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/gateway.md").read_text()

@@ -16,9 +16,9 @@ from tests.support import local_servers, openai_engine
 from tests.support.engine import Engine, until
 from tests.support.gateway_process import GatewayProcess, gateway_process
 
-from pointsman.gateway import kept
-from pointsman.gateway.findings import Finding, Kind
-from pointsman.gateway.kept import AGE_SECONDS, FILE, Ill, Kept
+from pointsman.gateway.sources import kept
+from pointsman.gateway.sources.findings import Finding, Kind
+from pointsman.gateway.sources.kept import AGE_SECONDS, FILE, Ill, Kept
 
 
 async def state_of(gateway: GatewayProcess, name: str) -> tuple[str, str]:

@@ -17,8 +17,8 @@ from tests.support.engine import Engine, Reply, until
 from tests.support.namespace import Namespace, crds_fixture, encoded, fill, hosted, proxy_fixture, space_fixture
 from tests.support.tcp_proxy import TcpProxy
 
-from pointsman.gateway.cluster import ClusterSource
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.sources.cluster import ClusterSource
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import connect
 from pointsman.kube.reflector import Reflector, Selection

@@ -12,10 +12,10 @@ from typing import Any
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.health import EndpointMachine
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
-from pointsman.gateway.datapath import DataPath
-from pointsman.gateway.events import Event, FellBack, RequestRecord
+from pointsman.gateway.front.server import Server
+from pointsman.gateway.insight.events import Event, FellBack, RequestRecord
 from pointsman.gateway.limits import Limits
-from pointsman.gateway.server import Server
+from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.state import GatewayState
 
 TIMEOUTS = {"connect": "500ms", "firstToken": "300ms", "answer": "300ms", "idle": "300ms", "total": "3s"}

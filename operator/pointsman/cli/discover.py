@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from pointsman.gateway.discovery import Places
+    from pointsman.gateway.sources.discovery import Places
 
 LOOPBACK = "127.0.0.1"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ def options(function: F) -> F:
 
 def places(discover: bool, hosts: Iterable[str], ports: Iterable[int], own: Iterable[int] = ()) -> Places | None:
     """What the flags amount to; None when nothing is to be looked for."""
-    from pointsman.gateway.discovery import Places  # after --help
+    from pointsman.gateway.sources.discovery import Places  # after --help
 
     hosts, ports = tuple(hosts), tuple(ports)
     if not (discover or hosts):

@@ -91,7 +91,7 @@ def gateway(
     if ctx.invoked_subcommand is not None:
         return
     from pointsman.gateway.main import Options, run  # after --help: it loads the whole gateway
-    from pointsman.gateway.manifests import ManifestError
+    from pointsman.gateway.sources.manifests import ManifestError
     from pointsman.kube.connect import NoCluster
 
     form = logs.setup(log_level, log_format)

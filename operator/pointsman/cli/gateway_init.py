@@ -22,9 +22,9 @@ FOLDER = "pointsman"
 def init(directory: Path, discover_host: tuple[str, ...], discover_port: tuple[int, ...]) -> None:
     """Writes DIRECTORY/pointsman.yaml (DIRECTORY is `pointsman` by default): the servers that run on this machine and a
     route for each of their models, or an example. Never overwrites."""
-    from pointsman.gateway.discovery import Discovery, sentence  # after --help
-    from pointsman.gateway.first_manifests import EXAMPLE, text_of
-    from pointsman.gateway.manifests import EMPTY, manifest_files
+    from pointsman.gateway.sources.discovery import Discovery, sentence  # after --help
+    from pointsman.gateway.sources.first_manifests import EXAMPLE, text_of
+    from pointsman.gateway.sources.manifests import EMPTY, manifest_files
 
     path = directory / FILE
     try:

@@ -1,7 +1,7 @@
 """A stream of server-sent events, held back until it has content, then passed on frame by frame. Pure.
 
 Decided here: how bytes become frames, what is held back, what goes on, and how a stream ends. Not here: what a frame
-means in its dialect (`EventReader`), sockets and time (`gateway/relay.py`). Source: the HTML standard, §9.2.
+means in its dialect (`EventReader`), sockets and time (`gateway/relay/answers.py`). Source: the HTML standard, §9.2.
 
 Invariants: only whole frames go on; nothing goes on before the commit point; after the end nothing does.
 """

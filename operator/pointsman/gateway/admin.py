@@ -32,10 +32,11 @@ from prometheus_client import CollectorRegistry
 from pointsman.domain.candidates import Barred, Excluded, Ordering, Place
 from pointsman.domain.report import REPORT_PATH
 from pointsman.domain.table import BrokenTarget, Route
-from pointsman.gateway import drill, metrics
-from pointsman.gateway.broadcast import Broadcast
-from pointsman.gateway.reporting import Reports
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway import drill
+from pointsman.gateway.insight import metrics
+from pointsman.gateway.insight.broadcast import Broadcast
+from pointsman.gateway.insight.reporting import Reports
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
 BODY_LIMIT = 32 << 20

@@ -22,19 +22,19 @@ from pathlib import Path
 
 import uvloop
 
-from pointsman.gateway.access import AccessLog
 from pointsman.gateway.admin import Admin
-from pointsman.gateway.cluster import ClusterSource
-from pointsman.gateway.datapath import DataPath
-from pointsman.gateway.discovery import Discovery, Places, sentence
-from pointsman.gateway.events import Event, TableChanged
-from pointsman.gateway.files import FileSource
-from pointsman.gateway.kept import Keeper
-from pointsman.gateway.metrics import GatewayMeter, registry_of
+from pointsman.gateway.front.server import Server
+from pointsman.gateway.insight.access import AccessLog
+from pointsman.gateway.insight.events import Event, TableChanged
+from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
+from pointsman.gateway.insight.reporting import Reports
 from pointsman.gateway.prober import Prober
-from pointsman.gateway.reporting import Reports
-from pointsman.gateway.server import Server
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.relay.datapath import DataPath
+from pointsman.gateway.sources.cluster import ClusterSource
+from pointsman.gateway.sources.discovery import Discovery, Places, sentence
+from pointsman.gateway.sources.files import FileSource
+from pointsman.gateway.sources.kept import Keeper
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import connect
 

@@ -32,9 +32,9 @@ from pointsman.domain.book import missing_from
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
-from pointsman.gateway.dialer import Resolver, default_tls
-from pointsman.gateway.events import Event, TableChanged
+from pointsman.gateway.insight.events import Event, TableChanged
 from pointsman.gateway.state import GatewayState
+from pointsman.gateway.upstream.dialer import Resolver, default_tls
 
 _log = logging.getLogger(__name__)
 

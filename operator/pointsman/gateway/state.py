@@ -22,7 +22,7 @@ from pointsman.domain.report import (
     TargetState,
 )
 from pointsman.domain.table import Backend, BrokenTarget, Route, RoutingTable
-from pointsman.gateway.events import Event, FellBack, HealthChanged, Meter, NoMeter, RequestRecord, TableChanged
+from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, Meter, NoMeter, RequestRecord, TableChanged
 
 _BEST = (State.HEALTHY, State.DEGRADED, State.PROBATION, State.UNKNOWN, State.UNHEALTHY)
 

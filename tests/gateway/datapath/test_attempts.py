@@ -22,7 +22,7 @@ from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
 
 from pointsman.domain.health import Probed, ProbeOutcome
-from pointsman.gateway.events import HealthChanged
+from pointsman.gateway.insight.events import HealthChanged
 
 FAILS = answers(500, error("boom"))
 EMPTY_JSON = answers(200, completion(""))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.support.engine import until
 
-from pointsman.gateway.files import FileSource, signature
-from pointsman.gateway.manifests import ManifestError
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.sources.files import FileSource, signature
+from pointsman.gateway.sources.manifests import ManifestError
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
 BACKEND = """\

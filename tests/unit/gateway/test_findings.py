@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.api.objects import LLMBackend, ModelRoute
-from pointsman.gateway.files import compile_manifests
-from pointsman.gateway.findings import (
+from pointsman.gateway.sources.files import compile_manifests
+from pointsman.gateway.sources.findings import (
     FORGET_SECONDS,
     USUAL_PORTS,
     Finding,
@@ -20,7 +20,7 @@ from pointsman.gateway.findings import (
     usable,
     with_found,
 )
-from pointsman.gateway.manifests import EMPTY, Manifests
+from pointsman.gateway.sources.manifests import EMPTY, Manifests
 
 HOST = "127.0.0.1"
 

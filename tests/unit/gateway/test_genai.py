@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pointsman.gateway import genai
-from pointsman.gateway.events import RequestRecord
-from pointsman.gateway.genai import GenAiFigures
+from pointsman.gateway.insight import genai
+from pointsman.gateway.insight.events import RequestRecord
+from pointsman.gateway.insight.genai import GenAiFigures
 
 USAGE = "gen_ai_client_token_usage"
 DURATION = "gen_ai_server_request_duration_seconds"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.gateway.manifests import ManifestError, load
+from pointsman.gateway.sources.manifests import ManifestError, load
 
 BACKEND = """\
 apiVersion: pointsman.dev/v1alpha1

@@ -9,7 +9,7 @@ import pytest
 
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.table import PodEndpoint
-from pointsman.gateway.resources import Parsed, endpoints_of, secret_value, trimmed
+from pointsman.gateway.sources.resources import Parsed, endpoints_of, secret_value, trimmed
 
 LABELS = {"pointsman.dev/backend": "local", "kubernetes.io/service-name": "pmb-local"}
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.gateway.wheel import NEVER, TICK_SECONDS, Wheel
+from pointsman.gateway.relay.wheel import NEVER, TICK_SECONDS, Wheel
 
 
 class Time:

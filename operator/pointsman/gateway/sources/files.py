@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointsman.domain.table import RoutingTable, compile_table
-from pointsman.gateway.manifests import EMPTY, ManifestError, Manifests, load, manifest_files
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.sources.manifests import EMPTY, ManifestError, Manifests, load, manifest_files
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from pointsman.gateway.findings import (
+from pointsman.gateway.prober import LIST_LIMIT, open_session, read_body
+from pointsman.gateway.sources.findings import (
     USUAL_PORTS,
     Finding,
     Kind,
@@ -32,8 +33,7 @@ from pointsman.gateway.findings import (
     usable,
     with_found,
 )
-from pointsman.gateway.manifests import Manifests
-from pointsman.gateway.prober import LIST_LIMIT, open_session, read_body
+from pointsman.gateway.sources.manifests import Manifests
 
 _log = logging.getLogger(__name__)
 

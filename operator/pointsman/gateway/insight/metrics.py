@@ -17,10 +17,10 @@ from prometheus_client.registry import Collector
 
 from pointsman import __version__
 from pointsman.domain.health import State
-from pointsman.gateway.events import RequestRecord
-from pointsman.gateway.genai import GenAiFigures
-from pointsman.gateway.histogram import Buckets
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.insight.events import RequestRecord
+from pointsman.gateway.insight.genai import GenAiFigures
+from pointsman.gateway.insight.histogram import Buckets
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

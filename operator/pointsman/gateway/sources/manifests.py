@@ -27,7 +27,7 @@ from pointsman.api.backend import LLMBackendSpec, LLMBackendStatus
 from pointsman.api.objects import NAME_LIMIT, NAME_MESSAGE, NAME_PATTERN, LLMBackend, Meta, ModelRoute
 from pointsman.api.route import ModelRouteSpec, ModelRouteStatus
 from pointsman.domain.table import SecretValue
-from pointsman.gateway.documents import Document, Problem, read_documents
+from pointsman.gateway.sources.documents import Document, Problem, read_documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SECRET_KIND = "Secret"  # noqa: S105  the name of a kind

@@ -19,8 +19,8 @@ from pointsman.dialects.sse import EventStream
 from pointsman.domain.failure import fault
 from pointsman.domain.judging import judge_said, judge_status, retry_after_seconds
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
-from pointsman.gateway.answer_reader import AnswerReader
 from pointsman.gateway.limits import Limits
+from pointsman.gateway.upstream.answer_reader import AnswerReader
 
 _ENCODINGS = (b"", b"identity")
 _ZIPPED = (b"gzip", b"deflate", b"x-gzip")

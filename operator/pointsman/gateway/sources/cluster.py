@@ -22,11 +22,11 @@ from pointsman.api.backend import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.health import ProbeOutcome
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
-from pointsman.gateway import saved
-from pointsman.gateway.files import explain_table
 from pointsman.gateway.prober import open_session, probe
-from pointsman.gateway.resources import Parsed, endpoints_of, secret_value, trimmed
-from pointsman.gateway.source import SourceStatus
+from pointsman.gateway.sources import saved
+from pointsman.gateway.sources.files import explain_table
+from pointsman.gateway.sources.resources import Parsed, endpoints_of, secret_value, trimmed
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import Connection
 from pointsman.kube.reflector import Items, Reflector, Selection, for_many_watches

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pointsman.domain.book import HealthBook, thresholds
 from pointsman.domain.health import EndpointMachine
 from pointsman.domain.table import Backend, Endpoint, Route, RoutingTable, Target
-from pointsman.gateway.dialer import Dialer
 from pointsman.gateway.limits import Limits
-from pointsman.gateway.pool import EndpointPool
+from pointsman.gateway.upstream.dialer import Dialer
+from pointsman.gateway.upstream.pool import EndpointPool
 
 
 class Lane:

@@ -8,8 +8,8 @@ import yaml
 
 from pointsman.api import meta
 from pointsman.api.objects import LLMBackend, ModelRoute
-from pointsman.gateway.findings import PROBE_INTERVAL
-from pointsman.gateway.manifests import Manifests
+from pointsman.gateway.sources.findings import PROBE_INTERVAL
+from pointsman.gateway.sources.manifests import Manifests
 
 HEAD = f"""\
 # What Pointsman serves. Edit and save: a running gateway takes the change up by itself, and keeps the last good version

@@ -15,11 +15,12 @@ import socket
 from typing import cast
 
 from pointsman.dialects.openai import Complaint, complaint_body
-from pointsman.gateway import doors, replies
-from pointsman.gateway.datapath import DataPath
-from pointsman.gateway.exchange import Exchange
-from pointsman.gateway.request_reader import RequestReader
-from pointsman.gateway.wheel import NEVER
+from pointsman.gateway.front import doors
+from pointsman.gateway.front.request_reader import RequestReader
+from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.datapath import DataPath
+from pointsman.gateway.relay.exchange import Exchange
+from pointsman.gateway.relay.wheel import NEVER
 
 
 class ClientConnection(asyncio.Protocol):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pointsman.domain.verdict import Why
-from pointsman.gateway.upstream import UpstreamConnection
+from pointsman.gateway.upstream.connection import UpstreamConnection
 
 DNS_SECONDS = 30.0
 ADDRESS_MIN_SECONDS = 0.25

@@ -1,7 +1,7 @@
 """A backend's HTTP/1.1 answers read from bytes, without a socket.
 
 Decided here: where an answer ends, and whether its connection may carry another. Not here: what it is worth
-(`relay.py`). Source: RFC 9112; parsing is llhttp's. No callback raises, for llhttp's binding would hide it.
+(`relay/answers.py`). Source: RFC 9112; parsing is llhttp's. No callback raises, for llhttp's binding would hide it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pointsman.domain.table import RoutingTable
-from pointsman.gateway.events import Event, FellBack, HealthChanged
+from pointsman.gateway.insight.events import Event, FellBack, HealthChanged
 from pointsman.gateway.state import GatewayState
 
 QUEUE_LIMIT = 1000

@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Callable
 import msgspec
 
 from pointsman.domain.report import HEARTBEAT_SECONDS, GatewayReport, encode
-from pointsman.gateway.events import Event, FellBack
+from pointsman.gateway.insight.events import Event, FellBack
 from pointsman.gateway.state import GatewayState
 
 GATHER_SECONDS = 0.02

@@ -1,6 +1,6 @@
 """Which operation does a path name, and what is answered without asking a backend?
 
-Decided here: paths, methods, and the answers that need no backend. Not here: how a chat travels (`exchange.py`).
+Decided here: paths, methods, and the answers that need no backend. Not here: how a chat travels (`relay/exchange.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pointsman.dialects.openai import (
     models_body,
     parse_chat,
 )
-from pointsman.gateway import replies
-from pointsman.gateway.exchange import Exchange
-from pointsman.gateway.request_reader import Request
+from pointsman.gateway.front.request_reader import Request
+from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.exchange import Exchange
 
 if TYPE_CHECKING:
-    from pointsman.gateway.datapath import DataPath
-    from pointsman.gateway.server import ClientConnection
+    from pointsman.gateway.front.server import ClientConnection
+    from pointsman.gateway.relay.datapath import DataPath
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

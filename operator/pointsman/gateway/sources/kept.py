@@ -27,9 +27,9 @@ import msgspec
 
 from pointsman.domain.health import Probed, ProbeOutcome, State
 from pointsman.domain.report import FallbackEvent
-from pointsman.gateway.discovery import Discovery
-from pointsman.gateway.findings import Finding, Sighting
-from pointsman.gateway.saved import replace_file
+from pointsman.gateway.sources.discovery import Discovery
+from pointsman.gateway.sources.findings import Finding, Sighting
+from pointsman.gateway.sources.saved import replace_file
 from pointsman.gateway.state import GatewayState
 
 _log = logging.getLogger(__name__)

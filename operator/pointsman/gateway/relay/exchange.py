@@ -1,7 +1,7 @@
 """One request from its arrival to the last byte of its answer: attempts in turn, one answer relayed.
 
 Decided here: the order of steps. Not here: who is asked next (`domain/attempts.py`), what an answer is worth
-(`relay.py`, `domain/judging.py`), sockets (`server.py`, `upstream.py`).
+(`answers.py`, `domain/judging.py`), sockets (`front/server.py`, `upstream/connection.py`).
 
 Invariants: at most one attempt at a time; every attempt that began ends exactly once (`_over`); every exchange finishes
 exactly once (`_finish`); after `commit` no other answer is ever begun.
@@ -18,16 +18,24 @@ from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, 
 from pointsman.domain.candidates import Ordering, Place, order
 from pointsman.domain.failure import fault
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
-from pointsman.gateway import replies
-from pointsman.gateway.dialer import DialFailed
-from pointsman.gateway.events import RequestRecord
-from pointsman.gateway.relay import Answer, Refusal, StreamAnswer, error_frame, is_plain_json, judge_json, open_answer
-from pointsman.gateway.roster import Entry, Lane
-from pointsman.gateway.upstream import UpstreamConnection
+from pointsman.gateway.insight.events import RequestRecord
+from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.answers import (
+    Answer,
+    Refusal,
+    StreamAnswer,
+    error_frame,
+    is_plain_json,
+    judge_json,
+    open_answer,
+)
+from pointsman.gateway.upstream.connection import UpstreamConnection
+from pointsman.gateway.upstream.dialer import DialFailed
+from pointsman.gateway.upstream.roster import Entry, Lane
 
 if TYPE_CHECKING:
-    from pointsman.gateway.datapath import DataPath
-    from pointsman.gateway.server import ClientConnection
+    from pointsman.gateway.front.server import ClientConnection
+    from pointsman.gateway.relay.datapath import DataPath
 
 _GONE = 499
 _CLIENT_GONE = fault(Why.CLIENT_GONE)

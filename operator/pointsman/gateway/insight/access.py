@@ -13,7 +13,7 @@ from typing import TextIO
 
 import msgspec
 
-from pointsman.gateway.events import RequestRecord
+from pointsman.gateway.insight.events import RequestRecord
 
 FLUSH_SECONDS = 0.2
 

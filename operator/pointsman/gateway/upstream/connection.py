@@ -1,6 +1,6 @@
 """One connection to a backend: bytes in, bytes out, and who it works for.
 
-Decided here: when a connection may be used again. Not here: what its answers mean (`exchange.py`), which one is taken
+Decided here: when a connection may be used again. Not here: what its answers mean (`relay/exchange.py`), which one is taken
 (`pool.py`), how it is made (`dialer.py`).
 
 Invariant: a connection goes back to its pool only after its reader took a whole answer with nothing left over, the
@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from pointsman.gateway.answer_reader import AnswerReader
 from pointsman.gateway.limits import Limits
+from pointsman.gateway.upstream.answer_reader import AnswerReader
 
 LINGER_SECONDS = 1.0
 """How long the end of an answer that is whole for the client may take to come."""

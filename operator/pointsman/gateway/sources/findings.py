@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pointsman.api.objects import NAME_LIMIT, LLMBackend, ModelRoute
 from pointsman.api.scalars import ModelName
-from pointsman.gateway.manifests import EMPTY, Manifests
+from pointsman.gateway.sources.manifests import EMPTY, Manifests
 
 FORGET_SECONDS = 600.0
 MODELS_PER_BACKEND = 32

@@ -10,12 +10,12 @@ from ssl import SSLContext
 from pointsman.dialects.openai import Complaint
 from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
-from pointsman.gateway.dialer import Dialer, default_tls
-from pointsman.gateway.events import Event, RequestRecord, TableChanged
+from pointsman.gateway.insight.events import Event, RequestRecord, TableChanged
 from pointsman.gateway.limits import Limits
-from pointsman.gateway.roster import Roster
+from pointsman.gateway.relay.wheel import Wheel
 from pointsman.gateway.state import GatewayState
-from pointsman.gateway.wheel import Wheel
+from pointsman.gateway.upstream.dialer import Dialer, default_tls
+from pointsman.gateway.upstream.roster import Roster
 
 SWEEP_SECONDS = 5.0
 """How often idle connections that are too old are closed."""

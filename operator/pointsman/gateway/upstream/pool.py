@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pointsman import __version__
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
-from pointsman.gateway.dialer import Dialer, DialFailed
 from pointsman.gateway.limits import Limits
-from pointsman.gateway.upstream import UpstreamConnection
+from pointsman.gateway.upstream.connection import UpstreamConnection
+from pointsman.gateway.upstream.dialer import Dialer, DialFailed
 
 
 class EndpointPool:
