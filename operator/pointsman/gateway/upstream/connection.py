@@ -1,6 +1,6 @@
 """One connection to a backend: bytes in, bytes out, and who it works for.
 
-Decided here: when a connection may be used again. Not here: what its answers mean (`relay/exchange.py`), which one is taken
+Decided here: when a connection may be used again. Not here: what its answers mean (`relay/`), which one is taken
 (`pool.py`), how it is made (`dialer.py`).
 
 Invariant: a connection goes back to its pool only after its reader took a whole answer with nothing left over, the
