@@ -13,6 +13,8 @@ from pointsman.api.scalars import Digest, Duration, ModelName, ObjectName, Quant
 
 DEFAULT_PROBE_INTERVAL = "5s"
 DEFAULT_EXTERNAL_PROBE_INTERVAL = "60s"
+DEFAULT_MAX_QUEUED = 64
+DEFAULT_QUEUE_TIMEOUT = "10s"
 
 
 class Engine(StrEnum):
@@ -156,6 +158,30 @@ class Probe(ApiModel):
     success_threshold: int = Field(default=2, ge=1, le=100, description="Good checks in a row that let it back in.")
 
 
+class Limits(ApiModel):
+    """How much an endpoint is asked at once, and what happens to requests beyond that."""
+
+    max_in_flight: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Requests that an endpoint answers at once, of all gateways together. Engine Ollama:"
+        " ollama.parallel for each model in memory when not given; otherwise no limit.",
+    )
+    max_queued: int | None = Field(
+        default=None,
+        ge=0,
+        le=65536,
+        description=f"Requests that may wait for a slot of an endpoint; {DEFAULT_MAX_QUEUED} when not given. With 0"
+        " they move on to the next target at once.",
+    )
+    queue_timeout: Duration | None = Field(
+        default=None,
+        description="How long a request waits for a slot before it moves on to the next priority;"
+        f" {DEFAULT_QUEUE_TIMEOUT} when not given.",
+    )
+
+
 class EnvVar(ApiModel):
     name: Annotated[str, Text(r"^[A-Za-z_][A-Za-z0-9_]*$", "must be the name of an environment variable", 128, 1)]
     value: Annotated[str, Field(max_length=4096)] = ""
@@ -223,6 +249,16 @@ class LLMBackendSpec(ApiModel):
             "engine External runs no pods: replicas cannot be set",
             lambda s: s.engine is not Engine.EXTERNAL or s.replicas == 1,
         ),
+        Rule(
+            "!has(self.limits) || has(self.limits.maxInFlight) || !(has(self.limits.maxQueued)"
+            " || has(self.limits.queueTimeout)) || (has(self.ollama) && has(self.ollama.parallel))",
+            "limits.maxQueued and limits.queueTimeout need a limit: set limits.maxInFlight",
+            lambda s: (
+                s.limits is None
+                or s.max_in_flight is not None
+                or (s.limits.max_queued is None and s.limits.queue_timeout is None)
+            ),
+        ),
         Rule("self.engine == oldSelf.engine", "engine cannot change: create another LLMBackend", None),
         Rule(
             "self.engine == 'External' || (has(self.storage) && has(self.storage.existingClaim) ?"
@@ -263,6 +299,7 @@ class LLMBackendSpec(ApiModel):
     replicas: int = Field(default=1, ge=0, le=256, description="Pods of the engine (kubectl scale sets this).")
     gpu: Gpu | None = Field(default=None, description="GPUs of each pod; CPU only when not given.")
     storage: Storage | None = Field(default=None, description="The volume that holds the models.")
+    limits: Limits | None = Field(default=None, description="How much an endpoint is asked at once.")
     probe: Probe = Field(default=Probe(), description="The gateways' checks of each endpoint.")
     image: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="The engine's image; the installation's default when not given."
@@ -315,6 +352,27 @@ class LLMBackendSpec(ApiModel):
     def probe_interval_seconds(self) -> float:
         default = DEFAULT_EXTERNAL_PROBE_INTERVAL if self.engine is Engine.EXTERNAL else DEFAULT_PROBE_INTERVAL
         return seconds(self.probe.interval or default)
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """Requests at once that an endpoint is good for; None: nobody knows a limit.
+
+        Ollama takes any number and lets them wait, so the limit that it works with is ours to keep: `parallel` for each
+        model that may be in memory."""
+        if self.limits is not None and self.limits.max_in_flight is not None:
+            return self.limits.max_in_flight
+        if self.ollama is None or self.ollama.parallel is None:
+            return None
+        return self.ollama.parallel * min(len(self.models), self.ollama.max_loaded_models or len(self.models))
+
+    @property
+    def max_queued_or_default(self) -> int:
+        given = self.limits.max_queued if self.limits else None
+        return DEFAULT_MAX_QUEUED if given is None else given
+
+    @property
+    def queue_timeout_seconds(self) -> float:
+        return seconds((self.limits.queue_timeout if self.limits else None) or DEFAULT_QUEUE_TIMEOUT)
 
     @property
     def storage_bytes(self) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from pointsman.api.base import ApiModel, ListMap, StatusModel
+from pointsman.api.base import ApiModel, ListMap, Rule, StatusModel
 from pointsman.api.conditions import Condition
 from pointsman.api.scalars import DnsLabel, Duration, ModelName
 
@@ -22,6 +22,15 @@ class WhenAllUnhealthy(StrEnum):
     FAIL = "Fail"
 
 
+class WhileCold(StrEnum):
+    USE_NEXT = "UseNext"
+    HOLD = "Hold"
+
+
+DEFAULT_HOLD_TIMEOUT = "5m"
+DEFAULT_MAX_HELD = 100
+
+
 class Target(ApiModel):
     """A backend's model that may answer for the route."""
 
@@ -33,6 +42,19 @@ class Target(ApiModel):
 class Fallback(ApiModel):
     """What happens when a target cannot answer."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.whileCold) && self.whileCold == 'Hold') || !(has(self.holdTimeout) || has(self.maxHeld))",
+            "holdTimeout and maxHeld belong to whileCold: Hold",
+            lambda f: f.while_cold is WhileCold.HOLD or (f.hold_timeout is None and f.max_held is None),
+        ),
+        Rule(
+            "!(has(self.hedgeToPriced) && self.hedgeToPriced) || has(self.firstTokenAfter)",
+            "hedgeToPriced belongs to firstTokenAfter: set that too",
+            lambda f: not f.hedge_to_priced or f.first_token_after is not None,
+        ),
+    )
+
     mode: FallbackMode = Field(
         default=FallbackMode.AUTO,
         description="Auto moves on to the next target; None gives the first target's failure back.",
@@ -43,6 +65,30 @@ class Fallback(ApiModel):
     when_all_unhealthy: WhenAllUnhealthy = Field(
         default=WhenAllUnhealthy.TRY_ONE,
         description="TryOne tries the least bad target although every one is unhealthy; Fail answers 503 at once.",
+    )
+    while_cold: WhileCold = Field(
+        default=WhileCold.USE_NEXT,
+        description="While a target has no ready pod, loads or pulls its model: UseNext serves from the next one, Hold"
+        " lets requests wait for it.",
+    )
+    hold_timeout: Duration | None = Field(
+        default=None,
+        description=f"How long Hold lets a request wait before it moves on; {DEFAULT_HOLD_TIMEOUT} when not given.",
+    )
+    max_held: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Requests that each gateway holds for the route; further ones move on at once."
+        f" {DEFAULT_MAX_HELD} when not given.",
+    )
+    first_token_after: Duration | None = Field(
+        default=None,
+        description="A stream without content after so long is asked of the next target too; whose content comes first"
+        " answers, the other is cancelled. Off when not given.",
+    )
+    hedge_to_priced: bool = Field(
+        default=False, description="firstTokenAfter may ask a target that has a price, too: both are paid for."
     )
 
 

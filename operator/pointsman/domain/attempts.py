@@ -49,15 +49,9 @@ def next_attempt(
     """The next candidate and the endpoint of it to ask; None when the request ends here."""
     if not tried:
         return _first(ordering.candidates, tried)
-    last = tried[-1]
-    if last.judged.verdict in _FINAL or len(tried) >= MAX_DIALS + route.max_attempts:
-        return None
     spent = [t for t in tried if t.costs]
-    left = route.max_attempts - len(spent)
-    dials = len(tried) - len(spent)
-    if left <= 0 or dials >= MAX_DIALS or any(t.place is Place.LEAST_BAD for t in spent):
-        return None
-    if not (fallback and route.fallback) and last.costs:
+    left = attempts_left(route, tried, fallback=fallback)
+    if left == 0:
         return None
     closed = {t.target.index for t in tried if t.judged.verdict in _TARGET_WIDE}
     open_ = [c for c in ordering.candidates if c.target.index not in closed]
@@ -70,6 +64,21 @@ def next_attempt(
         asked = {t.target.backend.name for t in spent}
         spared = [c for c in spared if c.target.backend.name not in asked] or spared
     return _first(spared, tried) or _again(open_, tried)
+
+
+def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool) -> int:
+    """How many attempts this request still has; 0 when it ends here whoever could answer."""
+    if not tried:
+        return route.max_attempts
+    last = tried[-1]
+    spent = [t for t in tried if t.costs]
+    if last.judged.verdict in _FINAL or any(t.place is Place.LEAST_BAD for t in spent):
+        return 0
+    if len(tried) >= MAX_DIALS + route.max_attempts or len(tried) - len(spent) >= MAX_DIALS:
+        return 0
+    if not (fallback and route.fallback) and last.costs:
+        return 0
+    return max(0, route.max_attempts - len(spent))
 
 
 def _untried(candidate: Candidate, tried: Sequence[Tried]) -> list[Endpoint]:
@@ -122,6 +131,7 @@ class Surrender:
     retry_useless: bool = False
 
 
+_BUSY = (Barred.SATURATED, Barred.AT_LIMIT)
 _NEVER_SERVED = frozenset((Verdict.LOADING, Verdict.DENIED, Verdict.MODEL_MISSING))
 
 
@@ -133,7 +143,7 @@ def surrender(model: str, tried: Sequence[Tried], excluded: Sequence[Excluded], 
     lines += [f"- {e.backend} ({e.target.model}): not asked, {e.reason.value}: {e.message}" for e in shown]
     verdicts = {t.judged.verdict for t in tried}
     busy_until = [e.until - now for e in shown if e.reason is Barred.SATURATED and e.until is not None]
-    saturated = bool(shown) and all(e.reason is Barred.SATURATED for e in shown)
+    saturated = bool(shown) and all(e.reason in _BUSY for e in shown)
     all_busy = verdicts == {Verdict.BUSY} if tried else saturated
     if all_busy:
         waits = [t.judged.retry_after for t in tried if t.judged.retry_after is not None] + busy_until

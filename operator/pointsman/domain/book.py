@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from pointsman.api.backend import Engine
 from pointsman.domain.flags import Hindrance
-from pointsman.domain.health import EndpointMachine, Probed, State, Thresholds, Transition
+from pointsman.domain.health import UNLIMITED, EndpointMachine, Probed, State, Thresholds, Transition
+from pointsman.domain.sharing import Crew
 from pointsman.domain.table import Backend, Endpoint, RoutingTable
 from pointsman.domain.verdict import Judgement
 
@@ -62,6 +63,12 @@ def thresholds(backend: Backend) -> Thresholds:
     return Thresholds(backend.probe.failure_threshold, backend.probe.success_threshold)
 
 
+def slots(backend: Backend, endpoint: Endpoint, crew: Crew) -> int:
+    """How many requests at once one gateway may have at the endpoint."""
+    capacity = backend.capacity
+    return UNLIMITED if capacity is None else crew.share(capacity.in_flight, endpoint.key)
+
+
 def missing_from(backend: Backend, listed: Set[str]) -> frozenset[str] | None:
     """Models of `backend` that a list of its engine lacks; None where a list proves nothing (many hosted APIs list
     only some of what they serve)."""
@@ -92,6 +99,7 @@ class HealthBook:
                     machine.thresholds = limits
                 else:
                     machine = EndpointMachine(limits, now)
+                machine.admit(slots(backend, endpoint, table.crew))
                 entries[endpoint.key] = _Entry(backend, endpoint, machine)
         self._entries = entries
 

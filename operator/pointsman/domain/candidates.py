@@ -44,6 +44,7 @@ class Barred(StrEnum):
     LOADING = "Loading"
     MODEL_MISSING = "ModelMissing"
     DENIED = "Denied"
+    AT_LIMIT = "AtLimit"
     DRILL = "Drill"
     FALLBACK_OFF = "FallbackOff"
     BACKEND_NOT_FOUND = "BackendNotFound"
@@ -87,6 +88,7 @@ _MESSAGES = {
     Obstacle.LOADING: "it is loading the model",
     Obstacle.MODEL_MISSING: "it does not have the model {model}{left}",
     Obstacle.DRILL: "a drill treats it as down{left}",
+    Obstacle.AT_LIMIT: "it has as many requests as limits.maxInFlight allows",
     Obstacle.DENIED: "it refuses our credential{left}: check the Secret and the account",
 }
 
@@ -175,7 +177,13 @@ def _excluded(target: Target, found: list[tuple[Hindrance, EndpointMachine]], no
     if not found:
         return Excluded(target, Barred.NO_ENDPOINT, "no pod of it is ready")
     order = list(Obstacle)
-    hindrance, machine = min(found, key=lambda f: (f[0].until or float("inf"), order.index(f[0].obstacle)))
+    # A limit says most: it is over with the first request that ends.
+    hindrance, machine = min(
+        found,
+        key=lambda f: (
+            f[0].obstacle is not Obstacle.AT_LIMIT, f[0].until or float("inf"), order.index(f[0].obstacle),
+        ),
+    )  # fmt: skip
     until = hindrance.until
     left = f", for another {max(1, round(until - now))} s" if until is not None else ""
     detail = f": {machine.message}" if machine.message else ""

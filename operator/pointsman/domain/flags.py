@@ -28,6 +28,8 @@ class Obstacle(StrEnum):
     LOADING = "Loading"
     MODEL_MISSING = "ModelMissing"
     DENIED = "Denied"
+    AT_LIMIT = "AtLimit"
+    """It has as many requests as its limit allows."""
     DRILL = "Drill"
     """Someone rehearses its failure."""
     RAMPING = "Ramping"

@@ -12,6 +12,7 @@ alone; every change of state is returned as a `Transition`.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ from pointsman.domain.verdict import Judgement, Verdict, Why
 
 RAMP_LAST = 8
 """Requests at once that the last step of Probation admits; the first admits one."""
+UNLIMITED = sys.maxsize
 RELAPSES_COUNTED = 3
 """Each relapse out of Probation doubles the good probes that are wanted, this many times at most."""
 
@@ -82,8 +84,8 @@ class EndpointMachine:
 
     __slots__ = (
         "_before", "_ejected_by", "_probe_failures", "_probe_successes", "_ramp", "_ramp_successes",
-        "_relapses", "_score", "advanced_at", "clear", "flags", "in_flight", "latency_ms", "message", "reason",
-        "since", "state", "thresholds", "trials",
+        "_relapses", "_score", "advanced_at", "clear", "flags", "in_flight", "latency_ms", "limit", "message",
+        "reason", "since", "state", "thresholds", "trials",
     )  # fmt: skip
 
     def __init__(self, thresholds: Thresholds, now: float) -> None:
@@ -95,13 +97,15 @@ class EndpointMachine:
         self.latency_ms: float | None = None
         """Of the last good probe or answer."""
         self.in_flight = 0
+        self.limit = UNLIMITED
+        """Requests at once that this gateway may have there."""
         self.trials = 0
         """Requests in flight that were begun in Probation or in spite of Unhealthy."""
         self.advanced_at = float("-inf")
         """When anything last came back for any request."""
         self.flags = Flags()
         self.clear = True
-        """True when no state and no flag stands in the way of any model: the quick answer to `hindrance`."""
+        """True when no state, no flag and no limit stands in the way of any model: the quick answer to `hindrance`."""
         self._score = Score()
         self._probe_failures = 0
         self._probe_successes = 0
@@ -115,11 +119,18 @@ class EndpointMachine:
 
     def begin(self) -> bool:
         """Counts a request in; True when it is a trial, which `end` wants to hear back."""
-        self.in_flight += 1
+        self.in_flight = in_flight = self.in_flight + 1
+        if in_flight >= self.limit:
+            self.clear = False
         if self.state is State.PROBATION or self.state is State.UNHEALTHY:
             self.trials += 1
             return True
         return False
+
+    def admit(self, limit: int) -> None:
+        """So many requests at once from now on; those in flight go on."""
+        self.limit = limit
+        self.clear = self.clear and self.in_flight < limit
 
     def end(self, trial: bool) -> None:
         self.in_flight -= 1
@@ -208,6 +219,8 @@ class EndpointMachine:
         if out is None and self.state is State.UNHEALTHY:
             return Hindrance(Obstacle.UNHEALTHY)
         out = out or flags.load(now)
+        if out is None and self.in_flight >= self.limit:
+            return Hindrance(Obstacle.AT_LIMIT)
         if out is None and self.state is State.PROBATION and self.trials >= self._ramp:
             return Hindrance(Obstacle.RAMPING)
         return out
@@ -297,5 +310,5 @@ class EndpointMachine:
     def _expire(self, now: float) -> bool:
         """Works out `clear`."""
         in_rotation = self.state is not State.UNHEALTHY and self.state is not State.PROBATION
-        self.clear = self.flags.expire(now) and in_rotation
+        self.clear = self.flags.expire(now) and in_rotation and self.in_flight < self.limit
         return self.clear

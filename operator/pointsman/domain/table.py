@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from pointsman.api.backend import Engine, Model
+from pointsman.api.backend import Engine, LLMBackendSpec, Model
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend, ModelRoute
-from pointsman.api.route import FallbackMode, WhenAllUnhealthy
+from pointsman.api.route import (
+    DEFAULT_HOLD_TIMEOUT,
+    DEFAULT_MAX_HELD,
+    Fallback,
+    FallbackMode,
+    WhenAllUnhealthy,
+    WhileCold,
+)
 from pointsman.api.scalars import seconds
 from pointsman.api.source import SourceError, parse_ollama, served_name
+from pointsman.domain.sharing import ALONE, Crew
 
 OLLAMA_PORT = 11434
 
@@ -65,6 +73,18 @@ class ProbePolicy:
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """What an endpoint takes, of all gateways together."""
+
+    in_flight: int
+    """Requests at once."""
+    queued: int
+    """Requests that may wait for one of these slots."""
+    queue_timeout: float
+    """Seconds."""
+
+
+@dataclass(frozen=True)
 class Backend:
     """A backend as traffic sees it."""
 
@@ -76,6 +96,8 @@ class Backend:
     """The name that routes use → the name that is sent to the engine."""
     credential: Credential | None
     probe: ProbePolicy
+    capacity: Capacity | None = None
+    """Of each endpoint; None: without a limit."""
     host_header: str | None = None
     """What to send as Host; the endpoint's own address when None."""
 
@@ -124,6 +146,26 @@ class BrokenTarget:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """How far requests wait for a target that is not ready yet."""
+
+    timeout: float
+    """Seconds."""
+    most: int
+    """Requests of the route, in each gateway."""
+
+
+@dataclass(frozen=True)
+class Hedge:
+    """When a stream that is slow to begin is asked of another target too."""
+
+    after: float
+    """Seconds without content."""
+    priced: bool
+    """Also of one that costs money."""
+
+
+@dataclass(frozen=True)
 class Route:
     """A route as traffic sees it. `targets` are sorted by priority, then by their place in the spec."""
 
@@ -137,6 +179,9 @@ class Route:
     max_attempts: int
     try_one_when_all_unhealthy: bool
     timeouts: Timeouts
+    hold: Hold | None = None
+    """None: a target that is not ready yet is passed over."""
+    hedge: Hedge | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +200,8 @@ class RoutingTable:
     names: Mapping[str, Route] = field(default_factory=dict)
     """Model name as clients ask → the route that answers for it."""
     clashes: tuple[NameClash, ...] = ()
+    crew: Crew = ALONE
+    """The gateways that share the limits."""
 
 
 @dataclass(frozen=True)
@@ -180,12 +227,13 @@ def compile_table(
     routes: Iterable[ModelRoute],
     endpoints: Mapping[str, tuple[PodEndpoint, ...]],
     secrets: Mapping[str, SecretValue],
+    crew: Crew = ALONE,
 ) -> RoutingTable:
     """Compiles the resources of one namespace.
 
     `endpoints` holds the pods of each backend that we run (External backends have none), `secrets` the Secrets that
-    exist. Never raises: what does not resolve becomes a `BrokenTarget` or a `NameClash`. Objects under deletion count
-    until they are gone.
+    exist, `crew` the gateways that share the limits. Never raises: what does not resolve becomes a `BrokenTarget` or a
+    `NameClash`. Objects under deletion count until they are gone.
     """
     known = {b.meta.name: b for b in backends}
     compiled = {name: _backend(b, endpoints.get(name, ()), secrets) for name, b in sorted(known.items())}
@@ -205,7 +253,7 @@ def compile_table(
         value = _route(route, tuple(won), known, compiled, secrets)
         table_routes[route.meta.name] = value
         names.update(dict.fromkeys(won, value))
-    return RoutingTable(compiled, table_routes, names, tuple(clashes))
+    return RoutingTable(compiled, table_routes, names, tuple(clashes), crew)
 
 
 def missing_secret(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> str | None:
@@ -266,8 +314,16 @@ def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mappin
         probe=ProbePolicy(
             spec.probe_interval_seconds, seconds(probe.timeout), probe.failure_threshold, probe.success_threshold
         ),
+        capacity=_capacity(spec),
         host_header=host_header,
     )
+
+
+def _capacity(spec: LLMBackendSpec) -> Capacity | None:
+    in_flight = spec.max_in_flight
+    if in_flight is None:
+        return None
+    return Capacity(in_flight, spec.max_queued_or_default, spec.queue_timeout_seconds)
 
 
 def _sent_name(model: Model, digest: str) -> str:
@@ -324,4 +380,18 @@ def _route(
             idle=seconds(timeouts.idle),
             total=total,
         ),
+        hold=_hold(spec.fallback),
+        hedge=_hedge(spec.fallback),
     )
+
+
+def _hold(fallback: Fallback) -> Hold | None:
+    if fallback.while_cold is not WhileCold.HOLD:
+        return None
+    return Hold(seconds(fallback.hold_timeout or DEFAULT_HOLD_TIMEOUT), fallback.max_held or DEFAULT_MAX_HELD)
+
+
+def _hedge(fallback: Fallback) -> Hedge | None:
+    if fallback.first_token_after is None:
+        return None
+    return Hedge(seconds(fallback.first_token_after), fallback.hedge_to_priced)
