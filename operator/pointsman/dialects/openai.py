@@ -76,7 +76,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     try:
         head = _head_decoder.decode(body)
     except msgspec.ValidationError as e:
-        return _invalid(str(e))
+        return invalid(str(e))
     except (msgspec.DecodeError, RecursionError) as e:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
@@ -84,21 +84,55 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     stream = head.stream is True
     spans = _search(body, head)
     if spans is None:
-        found = _walk(body)
+        found = walk(body)
         if isinstance(found, Complaint):
             return found
         spans = found
     model_span, options_span = spans
-    wants_usage = False
-    if stream and head.stream_options is not _ABSENT:
-        try:
-            options = _options_decoder.decode(head.stream_options)
-        except msgspec.DecodeError:
-            return Complaint(400, "stream_options must be an object", None, USAGE_FIELD)
-        wants_usage = bool(options and options.get("include_usage"))
+    wants_usage = stream and head.stream_options is not _ABSENT and _asks_usage(head.stream_options)
+    if isinstance(wants_usage, Complaint):
+        return wants_usage
     return ChatRequest(
         body, head.model, stream, wants_usage, bytes(head.stop) not in (b"", b"null", b"[]"), model_span, options_span
     )
+
+
+class _PlainHead(msgspec.Struct, gc=False):
+    model: str
+    stream: bool | None = None
+    stream_options: msgspec.Raw = _ABSENT
+    stop: msgspec.Raw = _ABSENT
+
+
+_plain_decoder = msgspec.json.Decoder(_PlainHead)
+
+
+def parse_plain(body: bytes) -> ChatRequest | Complaint:
+    """`parse_chat` for operations whose body is mostly something else than `messages`."""
+    try:
+        head = _plain_decoder.decode(body)
+    except msgspec.ValidationError as e:
+        return invalid(str(e))
+    except (msgspec.DecodeError, RecursionError) as e:
+        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
+    if not head.model:
+        return Complaint(400, "the field model is empty", None, "model")
+    spans = walk(body)
+    if isinstance(spans, Complaint):
+        return spans
+    stream = head.stream is True
+    wants_usage = stream and head.stream_options is not _ABSENT and _asks_usage(head.stream_options)
+    if isinstance(wants_usage, Complaint):
+        return wants_usage
+    return ChatRequest(body, head.model, stream, wants_usage, bytes(head.stop) not in (b"", b"null", b"[]"), *spans)
+
+
+def _asks_usage(stream_options: msgspec.Raw) -> bool | Complaint:
+    try:
+        options = _options_decoder.decode(stream_options)
+    except msgspec.DecodeError:
+        return Complaint(400, "stream_options must be an object", None, USAGE_FIELD)
+    return bool(options and options.get("include_usage"))
 
 
 def compose(request: ChatRequest, model: str, *, ask_usage: bool) -> bytes:
@@ -118,6 +152,12 @@ def compose(request: ChatRequest, model: str, *, ask_usage: bool) -> bytes:
     return body[:a] + first + body[b:c] + second + body[d:]
 
 
+def splice_model(request: ChatRequest, model: str) -> bytes:
+    """The body for a backend that calls the model `model`, and nothing else changed."""
+    start, end = request.model_span
+    return request.body[:start] + encoded_name(model) + request.body[end:]
+
+
 @lru_cache(maxsize=1024)
 def encoded_name(model: str) -> bytes:
     return _encode(model)
@@ -125,7 +165,11 @@ def encoded_name(model: str) -> bytes:
 
 def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
     """OpenAI's error shape. `kind` is its `type`, such as `invalid_request_error`."""
-    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    return _encode({"error": error_value(message, kind, code, param)})
+
+
+def error_value(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, str | None]:
+    return {"message": message, "type": kind, "param": param, "code": code}
 
 
 def error_event(message: str, kind: str, code: str | None = None) -> bytes:
@@ -150,7 +194,7 @@ def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
 
 
-def _invalid(text: str) -> Complaint:
+def invalid(text: str) -> Complaint:
     if "missing required field `model`" in text:
         return Complaint(400, "the field model is missing: it names the model to use", "missing_model", "model")
     for field in ("model", "stream"):
@@ -190,7 +234,7 @@ def _search(body: bytes, head: _Head) -> tuple[Span, Span | None] | None:
     return (start, start + len(name)), None
 
 
-def _walk(body: bytes) -> tuple[Span, Span | None] | Complaint:
+def walk(body: bytes) -> tuple[Span, Span | None] | Complaint:
     """Walks the keys at depth 1 beside the decoder's view of them. They part where a key is written twice: the decoder
     keeps one, the text has two."""
     fields = _keys_decoder.decode(body)

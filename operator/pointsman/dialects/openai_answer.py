@@ -6,17 +6,21 @@ how bytes become frames (`sse.py`), and what follows from the verdict.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import msgspec
 
 from pointsman.dialects.sse import Frame
 from pointsman.domain.judging import Said, said_in
 from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 
-_BROKEN_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
+BROKEN_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
 _OTHER_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its answer is no chat completion", by_answer=True)
-_ERROR = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under status 200", by_answer=True)
+ERROR_INSIDE = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under status 200", by_answer=True)
 _ABSENT = msgspec.Raw()
-_NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
+NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
+"""Values that say nothing."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -41,13 +45,13 @@ class _Part(msgspec.Struct, gc=False):
 
     def speaks(self) -> bool:
         content = self.content
-        if content is not _ABSENT and bytes(content) not in _NOTHING:
+        if content is not _ABSENT and bytes(content) not in NOTHING:
             return True
         for raw in (
             self.tool_calls, self.reasoning_content, self.reasoning, self.thinking, self.refusal, self.function_call,
             self.audio, self.images,
         ):  # fmt: skip
-            if raw is not _ABSENT and bytes(raw) not in _NOTHING:
+            if raw is not _ABSENT and bytes(raw) not in NOTHING:
                 return True
         return False
 
@@ -117,6 +121,7 @@ class ChatStream:
     """Reads the events of one stream."""
 
     done_event = b"data: [DONE]\n\n"
+    decode: ClassVar[staticmethod[[bytes], Any]] = staticmethod(_decode)
 
     __slots__ = ("_end", "content", "error", "has_stop")
 
@@ -140,10 +145,10 @@ class ChatStream:
         if data.startswith(b"[DONE]"):
             return Frame.DONE
         try:
-            answer = _decode(data)
+            answer = self.decode(data)
         except (msgspec.DecodeError, RecursionError):
             return Frame.BROKEN
-        if answer.error is not _ABSENT and bytes(answer.error) not in _NOTHING:
+        if answer.error is not _ABSENT and bytes(answer.error) not in NOTHING:
             self.error = said_in(data)
             return Frame.ERROR
         if event == "error":
@@ -185,14 +190,21 @@ class ChatStream:
 
 def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
+    return judge_choices(body, has_stop, _decode)
+
+
+def judge_choices(
+    body: bytes, has_stop: bool, decode: Callable[[bytes], Any]
+) -> tuple[Judgement, Usage | None, Said | None]:
+    """The same for any answer that has choices; `decode` reads them."""
     try:
-        answer = _decode(body)
+        answer = decode(body)
     except msgspec.ValidationError:
         return _OTHER_JSON, None, None
     except (msgspec.DecodeError, RecursionError):
-        return _BROKEN_JSON, None, None
-    if answer.error is not _ABSENT and bytes(answer.error) not in _NOTHING:
-        return _ERROR, None, said_in(body)
+        return BROKEN_JSON, None, None
+    if answer.error is not _ABSENT and bytes(answer.error) not in NOTHING:
+        return ERROR_INSIDE, None, said_in(body)
     usage = answer.usage if answer.usage is not msgspec.UNSET else None
     choices = answer.choices or ()
     for choice in choices:
@@ -209,4 +221,4 @@ def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Sa
 
 def _matched(choice: _Choice) -> bool:
     """vLLM names the stop string or token that matched."""
-    return choice.stop_reason is not _ABSENT and bytes(choice.stop_reason) not in _NOTHING
+    return choice.stop_reason is not _ABSENT and bytes(choice.stop_reason) not in NOTHING

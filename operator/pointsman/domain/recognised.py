@@ -74,6 +74,20 @@ ROWS: tuple[Row, ...] = (
         (403, _error("Country, region, or territory not supported")),
     ),
     Row(
+        (400, 404),
+        Verdict.UNFIT,
+        Why.NOT_KEPT,
+        "it does not have the response that the request continues",
+        (400, _error("Previous response with id 'resp_1' not found.", "previous_response_not_found")),
+        phrases=(
+            r"(previous )?response with id.{0,120}not found",
+            r"conversation with id.{0,120}not found",
+            r"keeps no responses",
+        ),
+        codes=("previous_response_not_found", "conversation_not_found"),
+        who="OpenAI, vLLM",
+    ),
+    Row(
         (400, 404, 422),
         Verdict.MODEL_MISSING,
         Why.MODEL_NOT_FOUND,
@@ -114,6 +128,7 @@ ROWS: tuple[Row, ...] = (
         (400, _error("model does not support chat")),
         phrases=(
             r"does not support (chat|tools|thinking|images|vision|generate|this)",
+            r"does not support (the )?(embeddings|completions|responses)\b",
             r"not support(ed)? (tool|image|vision|audio|multimodal)",
             r"(image|audio|video|tool|function).{0,40}(is|are) not supported",
             r"unsupported (parameter|value|content)",
@@ -127,7 +142,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (404, 405, 501),
         Verdict.UNFIT,
-        Why.UNSUPPORTED,
+        Why.UNKNOWN_OPERATION,
         "it does not know this operation",
         (404, '{"detail":"Not Found"}'),
     ),

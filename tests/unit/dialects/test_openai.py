@@ -83,7 +83,7 @@ def test_only_what_must_changes(made: tuple[bytes, dict[str, Any]], name: str, a
 def test_search_and_walk_agree(made: tuple[bytes, dict[str, Any]]) -> None:
     body, _ = made
     found = openai._search(body, openai._head_decoder.decode(body))
-    walked = openai._walk(body)
+    walked = openai.walk(body)
     assert not isinstance(walked, Complaint)
     if found is not None:
         assert found[0] == walked[0]
