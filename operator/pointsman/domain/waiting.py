@@ -8,7 +8,7 @@ Decided here: for what a request waits, and for what it does not. Not here: how 
 - With `whileCold: Hold` a request waits for a target that is not ready yet (no pod, loading, its model being pulled),
   rather than go to a lower priority.
 - Nobody waits for a target that was already asked, nor when the request has no attempt left.
-- Endpoints in their ramp and the least bad ones are worse than any that is only full.
+- Endpoints in their ramp, the least bad ones, and one that failed this request are worse than any that is only full.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ def worth_waiting(
     if not ordering.excluded or not attempts_left(route, tried, fallback=fallback):
         return None
     worse = 1 << 30
-    if choice is not None and choice[0].place is Place.PRIORITY:
-        worse = choice[0].target.priority
     asked = {t.target.index for t in tried}
+    if choice is not None and choice[0].place is Place.PRIORITY:
+        candidate, endpoint = choice
+        again = any(t.endpoint.key == endpoint.key and t.target.index == candidate.target.index for t in tried)
+        worse = worse if again else candidate.target.priority
     may_hold = route.hold is not None and all(t.judged.verdict is Verdict.LOADING for t in tried)
     found: dict[tuple[int, Awaited], dict[str, Backend]] = {}
     for e in ordering.excluded:
