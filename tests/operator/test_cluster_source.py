@@ -97,6 +97,39 @@ async def test_each_change_is_routed_by_at_once(space: Namespace, proxy: TcpProx
         assert slowest < 1.0, "promised: 200 ms; five times that on a busy machine"
 
 
+async def test_limits_are_divided_by_the_gateways_that_take_requests(space: Namespace, proxy: TcpProxy) -> None:
+    await fill(space)
+    await space.apply("LLMBackend", "hosted", spec={**hosted(), "limits": {"maxInFlight": 10}})
+
+    async def gateways(**ready: bool) -> None:
+        await space.apply(
+            "EndpointSlice",
+            "gateways",
+            labels={"kubernetes.io/service-name": "pointsman-gateway"},
+            addressType="IPv4",
+            ports=[{"name": "http", "port": 8080}],
+            endpoints=[
+                {"addresses": [f"10.0.0.{n}"], "conditions": {"ready": on}, "targetRef": {"kind": "Pod", "name": name}}
+                for n, (name, on) in enumerate(ready.items(), 1)
+            ],
+        )
+
+    def limit(gateway: Running) -> int | None:
+        backend = gateway.state.table.backends.get("hosted")
+        machine = gateway.state.health.machine(backend.endpoints[0].key) if backend else None
+        return machine.limit if machine else None
+
+    async with running(space, proxy) as gateway:
+        await until(lambda: limit(gateway) == 10)
+        await gateways(test=True, other=True)
+        await until(lambda: limit(gateway) == 5)
+        await gateways(test=False, other=True, third=False)
+        await gateways(test=False, a=True, b=True, c=True, d=True)
+        await until(lambda: limit(gateway) == 2)
+        await space.delete("EndpointSlice", "gateways")
+        await until(lambda: limit(gateway) == 10)
+
+
 async def test_a_written_status_does_not_disturb_traffic(space: Namespace, proxy: TcpProxy) -> None:
     await fill(space)
     async with running(space, proxy) as gateway:

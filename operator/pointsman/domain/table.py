@@ -253,6 +253,8 @@ def compile_table(
         value = _route(route, tuple(won), known, compiled, secrets)
         table_routes[route.meta.name] = value
         names.update(dict.fromkeys(won, value))
+    if not any(b.capacity for b in compiled.values()):
+        crew = ALONE  # nothing to share: who comes and goes makes no new table
     return RoutingTable(compiled, table_routes, names, tuple(clashes), crew)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.table import PodEndpoint
-from pointsman.gateway.sources.resources import Parsed, endpoints_of, secret_value, trimmed
+from pointsman.gateway.sources.resources import Parsed, endpoints_of, gateways_of, secret_value, trimmed
 
 LABELS = {"pointsman.dev/backend": "local", "kubernetes.io/service-name": "pmb-local"}
 
@@ -57,6 +57,17 @@ def test_a_pod_in_two_slices_counts_once() -> None:
 )
 def test_other_slices_do_not_count(body: dict[str, Any]) -> None:
     assert endpoints_of([body]) == {}
+
+
+def test_gateways_that_take_requests_share_the_limits() -> None:
+    def gateway(name: str, **conditions: bool) -> dict[str, Any]:
+        return {"addresses": ["10.0.0.9"], "conditions": conditions, "targetRef": {"kind": "Pod", "name": name}}
+
+    slices = [
+        slice_of(gateway("a", ready=True), gateway("b", ready=False), gateway("c", ready=True, terminating=True)),
+        slice_of(gateway("a", ready=True), gateway("d", ready=True), {"addresses": ["10.0.0.8"]}),
+    ]
+    assert gateways_of(slices) == {"a", "d"}
 
 
 def secret(version: str, kind: str = "Opaque", **data: bytes) -> dict[str, Any]:

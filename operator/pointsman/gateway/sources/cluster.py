@@ -21,11 +21,12 @@ from pointsman.api import meta
 from pointsman.api.backend import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.health import ProbeOutcome
+from pointsman.domain.sharing import Crew, crew
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
 from pointsman.gateway.prober import open_session, probe
 from pointsman.gateway.sources import saved
 from pointsman.gateway.sources.files import explain_table
-from pointsman.gateway.sources.resources import Parsed, endpoints_of, secret_value, trimmed
+from pointsman.gateway.sources.resources import SERVICE_LABEL, Parsed, endpoints_of, gateways_of, secret_value, trimmed
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import Connection
@@ -75,6 +76,10 @@ class ClusterSource:
             Selection(meta.GROUP, meta.VERSION, meta.BACKEND_PLURAL, namespace),
             Selection(meta.GROUP, meta.VERSION, meta.ROUTE_PLURAL, namespace),
             Selection("discovery.k8s.io", "v1", "endpointslices", namespace, labels=meta.BACKEND_LABEL),
+            # Who shares the limits with this gateway.
+            Selection(
+                "discovery.k8s.io", "v1", "endpointslices", namespace, labels=f"{SERVICE_LABEL}={meta.GATEWAY_NAME}"
+            ),
         ]
         self._watched = [Reflector(self._connection, selection, self._changed) for selection in ours]
 
@@ -108,11 +113,12 @@ class ClusterSource:
 
     async def _compile(self) -> None:
         self._dirty.clear()
-        backends_seen, routes_seen, slices = (reflector.items for reflector in self._watched)
+        backends_seen, routes_seen, slices, ours = (reflector.items for reflector in self._watched)
         backends = self._backends.of(backends_seen)
         routes = self._routes.of(routes_seen)
         await self._follow_secrets(backends)
-        inputs = (backends, routes, endpoints_of(slices.values()), self._read_secrets())
+        gateways = crew(gateways_of(ours.values()), self._state.name)
+        inputs = (backends, routes, endpoints_of(slices.values()), self._read_secrets(), gateways)
         # In a thread: 1,000 backends and routes take 50 ms, which requests should not have to wait.
         table = await asyncio.to_thread(_compiled, self._table, *inputs)
         if table is None:
@@ -158,7 +164,7 @@ class ClusterSource:
         while True:
             await self._unsaved.wait()
             self._unsaved.clear()
-            backends, routes, slices = (reflector.items for reflector in self._watched)
+            backends, routes, slices, _ = (reflector.items for reflector in self._watched)
             content = saved.Saved(
                 namespace=self._namespace,
                 backends={name: trimmed(body) for name, body in backends.items()},
@@ -209,9 +215,10 @@ def _compiled(
     routes: list[ModelRoute],
     endpoints: Mapping[str, tuple[PodEndpoint, ...]],
     secrets: Mapping[str, SecretValue],
+    gateways: Crew,
 ) -> RoutingTable | None:
     """The table; None when it says the same as `before`."""
-    table = compile_table(backends, routes, endpoints, secrets)
+    table = compile_table(backends, routes, endpoints, secrets, gateways)
     return None if table == before else table
 
 

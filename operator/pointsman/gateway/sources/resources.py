@@ -100,6 +100,18 @@ def endpoints_of(slices: Iterable[Object]) -> dict[str, tuple[PodEndpoint, ...]]
     return {name: tuple(sorted(pods.values(), key=lambda p: p.uid)) for name, pods in found.items()}
 
 
+def gateways_of(slices: Iterable[Object]) -> frozenset[str]:
+    """The names of the pods behind the gateways' own Service that take requests: ready, not terminating."""
+    found = set()
+    for body in slices:
+        for endpoint in body.get("endpoints") or ():
+            conditions = endpoint.get("conditions") or {}
+            name = (endpoint.get("targetRef") or {}).get("name")
+            if name and conditions.get("ready") is not False and not conditions.get("terminating"):
+                found.add(name)
+    return frozenset(found)
+
+
 def secret_value(body: Object, before: SecretValue | None) -> SecretValue:
     """A Secret's text values. The version changes only when they do. A service account's token is nobody's API key:
     whoever may write an LLMBackend could send it anywhere, so such a Secret counts as empty."""
