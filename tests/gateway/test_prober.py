@@ -19,7 +19,9 @@ from tests.support.engine import Engine, Reply, until
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.health import Probed, ProbeOutcome, State
 from pointsman.domain.table import Backend, PodEndpoint, RoutingTable, SecretValue, compile_table
-from pointsman.gateway.prober import Prober, open_session, probe
+from pointsman.gateway.probes.cheap import probe
+from pointsman.gateway.probes.client import ProbeClient
+from pointsman.gateway.probes.prober import Prober
 from pointsman.gateway.state import GatewayState
 
 DIGEST = "sha256:" + "a" * 64
@@ -58,8 +60,8 @@ def only(table: RoutingTable) -> Backend:
 
 async def once(table: RoutingTable) -> Probed:
     backend = only(table)
-    async with open_session() as session:
-        return await probe(session, backend, backend.endpoints[0], time.monotonic)
+    async with ProbeClient() as client:
+        return await probe(client, backend, backend.endpoints[0])
 
 
 @pytest.fixture
@@ -160,14 +162,17 @@ def own_certificate(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
+_SELF_SIGNED = "its certificate is self-signed and not trusted: give it in external.caBundleRef"
+
+
 async def test_untrusted_and_missing_tls_are_told_apart(own_certificate: ssl.SSLContext) -> None:
     async with Engine({"/v1/models": Reply()}, tls=own_certificate) as engine:
         found = await once(external(f"{engine.url}/v1"))
-    assert (found.reason, found.message) == ("TlsFailed", "its certificate is not trusted: self-signed certificate")
+    assert (found.reason, found.message) == ("TlsFailed", _SELF_SIGNED)
     async with Engine({"/v1/models": Reply()}) as engine:
         found = await once(external(f"{engine.url.replace('http:', 'https:')}/v1"))
     assert found.reason == "TlsFailed"
-    assert found.message.startswith("TLS failed: ")
+    assert found.message == "it does not speak TLS: does its url begin with http?"
 
 
 async def test_ollama_lists_what_is_missing() -> None:

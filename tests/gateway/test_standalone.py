@@ -97,7 +97,7 @@ async def test_a_bad_file_at_the_start_exits_2_with_all_problems(tmp_path: Path)
             " https://api.openai.com/v1 or http://vllm.team.svc:8000/v1",
             "a.yaml:14: spec.models: is required",
             "a.yaml:15: spec.model: unknown field",
-            "b.yaml:1: kind Pod is not read from files: only LLMBackend, ModelRoute and Secret are",
+            "b.yaml:1: kind Pod is not read from files: only LLMBackend, ModelRoute, Secret and ConfigMap are",
             f"pointsman: 4 problems in {tmp_path}: nothing is served",
         ]
 

@@ -20,7 +20,7 @@ from pointsman.kube.cache import Cache
 from pointsman.kube.client import WRITES, ApplyClient, Client
 from pointsman.kube.connect import Conflict, Connection, Unreachable
 from pointsman.kube.queue import Again, RetryLater
-from pointsman.kube.resources import BACKENDS, OURS, OWNED_SELECTOR, ROUTES, WATCHED, Obj, Resource
+from pointsman.kube.resources import BACKENDS, CONFIG_MAPS, OURS, OWNED_SELECTOR, ROUTES, WATCHED, Obj, Resource
 from pointsman.kube.secrets import SecretWatch
 
 SETTINGS = Settings.model_validate(
@@ -81,7 +81,8 @@ class Bench:
         self.ahead = 0.0
         """Seconds that the operator's clock is ahead."""
         self.secrets = SecretWatch(connection, lambda *_: self._touch())
-        self.context = Context(self.client, Cache(), settings, self.secrets, clock=self.now)
+        self.config_maps = SecretWatch(connection, lambda *_: self._touch(), CONFIG_MAPS)
+        self.context = Context(self.client, Cache(), settings, self.secrets, self.config_maps, clock=self.now)
         self.backends = BackendController(self.context)
         self.routes = RouteController(self.context)
         self.gateways = GatewayController(self.context, lambda _: None, clock=self.now)
@@ -130,6 +131,7 @@ class Bench:
 
     async def close(self) -> None:
         await self.secrets.close()
+        await self.config_maps.close()
 
     async def backend(self, name: str) -> Obj:
         found = await Client(self.connection).get(BACKENDS, self.namespace, name)

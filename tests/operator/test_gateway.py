@@ -7,6 +7,7 @@ from typing import Any
 from tests.operator.bench import Bench, condition, external, ollama, route, says
 
 from pointsman.controllers.gateway_children import rules
+from pointsman.domain.references import References
 from pointsman.kube.client import Client
 from pointsman.kube.connect import MERGE_PATCH, Connection
 from pointsman.kube.resources import (
@@ -140,7 +141,7 @@ async def test_gateways_children_are_repaired(api: Connection, bench: Bench, nam
     assert budget is not None
     assert deployment["spec"]["replicas"] == 2
     assert deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "gateway"
-    assert role["rules"] == rules([])
+    assert role["rules"] == rules(References())
     assert budget["spec"]["maxUnavailable"] == 1
 
 

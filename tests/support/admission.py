@@ -101,6 +101,16 @@ CASES = [
         "external with a secret",
         external(external={"url": "http://10.0.0.7:8000/v1", "secretRef": {"name": "openai", "key": "token"}}),
     ),
+    Case(
+        "external with its own authorities and a check by one token",
+        external(
+            external={
+                "url": "https://llm.corp.example/v1",
+                "caBundleRef": {"kind": "Secret", "name": "corp-ca", "key": "tls.crt"},
+            },
+            probe={"generation": {"mode": "Enabled", "interval": "5m", "timeout": "30s"}},
+        ),
+    ),
     Case("route", route()),
     Case(
         "route, everything set",
@@ -170,6 +180,17 @@ CASES = [
         "url with credentials",
         external(external={"url": "https://me:secret@api.example.com/v1"}),
         "must be the API's base URL",
+    ),
+    Case(
+        "own authorities without TLS",
+        external(external={"url": "http://api.example.com/v1", "caBundleRef": {"name": "ca"}}),
+        "external.caBundleRef needs a url with https",
+    ),
+    Case(
+        "bundle in something else",
+        external(external={"url": "https://api.example.com/v1", "caBundleRef": {"kind": "Pod", "name": "ca"}}),
+        "spec.external.caBundleRef.kind: Input should be 'ConfigMap' or 'Secret'",
+        'supported values: "ConfigMap", "Secret"',
     ),
     Case(
         "claim and class",

@@ -36,6 +36,7 @@ class Recorder:
     requests: list[RequestRecord] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     fallbacks: list[tuple[str, str, str]] = field(default_factory=list)
+    generations: list[tuple[str, str]] = field(default_factory=list)
     started: int = 0
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     """At least one request is over."""
@@ -52,6 +53,9 @@ class Recorder:
 
     def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None:
         self.fallbacks.append((from_backend, to_backend, reason))
+
+    def generation_checked(self, backend: str, outcome: str) -> None:
+        self.generations.append((backend, outcome))
 
     @property
     def verdicts(self) -> list[tuple[str, str, str]]:

@@ -89,8 +89,29 @@ class LocalRef(ApiModel):
     name: ObjectName = Field(description="The object's name.")
 
 
+class BundleKind(StrEnum):
+    CONFIG_MAP = "ConfigMap"
+    SECRET = "Secret"  # noqa: S105  the name of a kind
+
+
+class CaBundleRef(ApiModel):
+    """One key of a ConfigMap or Secret in the same namespace, with certificates in PEM."""
+
+    kind: BundleKind = Field(default=BundleKind.CONFIG_MAP, description="What holds the bundle.")
+    name: ObjectName = Field(description="Its name.")
+    key: SecretKey = Field(default="ca.crt", description="The key in it.")
+
+
 class ExternalOptions(ApiModel):
     """A server that someone else runs and that speaks OpenAI's API."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.caBundleRef) || self.url.startsWith('https://')",
+            "external.caBundleRef needs a url with https: without TLS there is no certificate to check",
+            lambda s: s.ca_bundle_ref is None or s.url.startswith("https://"),
+        ),
+    )
 
     url: Annotated[
         str,
@@ -101,6 +122,11 @@ class ExternalOptions(ApiModel):
         ),
     ] = Field(description="Base URL of the API, with its version: https://api.openai.com/v1.")
     secret_ref: SecretRef | None = Field(default=None, description="The API key, sent as a bearer token.")
+    ca_bundle_ref: CaBundleRef | None = Field(
+        default=None,
+        description="Certificates of the authorities that may sign the server's; in place of the system's, not beside"
+        " them.",
+    )
 
 
 class Gpu(ApiModel):
@@ -143,6 +169,22 @@ class Storage(ApiModel):
     retain: bool = Field(default=False, description="Keep the claim and the models in it when the backend is deleted.")
 
 
+class GenerationMode(StrEnum):
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class GenerationProbe(ApiModel):
+    """A check that makes the model produce one token, while no traffic proves that it can."""
+
+    mode: GenerationMode = Field(
+        default=GenerationMode.ENABLED,
+        description="Without the block: Enabled for engines that Pointsman runs, Disabled for engine External.",
+    )
+    interval: Duration = Field(default="60s", description="Time without any answer after which it is made.")
+    timeout: Duration = Field(default="20s", description="Time the token may take.")
+
+
 class Probe(ApiModel):
     """The gateways' checks of each endpoint."""
 
@@ -156,6 +198,11 @@ class Probe(ApiModel):
         default=3, ge=1, le=100, description="Failed checks in a row that make it Unhealthy."
     )
     success_threshold: int = Field(default=2, ge=1, le=100, description="Good checks in a row that let it back in.")
+    generation: GenerationProbe | None = Field(
+        default=None,
+        description="A check by one token, for an engine that listens but hangs. External: it costs a token on each"
+        " gateway, and a server that loads models on demand loads the first of `models` for it.",
+    )
 
 
 class Limits(ApiModel):

@@ -52,7 +52,7 @@ class RouteCondition(StrEnum):
     ACCEPTED = "Accepted"
     """False for a name that an older route already has."""
     RESOLVED_REFS = "ResolvedRefs"
-    """False when a backend, model or Secret it names does not exist."""
+    """False when a backend, model, Secret or CA bundle it names does not exist."""
     SERVING = "Serving"
     """Every ready gateway serves this generation with a usable target."""
     FALLBACK_ARMED = "FallbackArmed"
@@ -107,6 +107,7 @@ class Reason(StrEnum):
     # what the user must mend
     NAME_TAKEN = "NameTaken"
     SECRET_MISSING = "SecretMissing"  # noqa: S105
+    CA_BUNDLE_MISSING = "CaBundleMissing"
     CLAIM_MISSING = "ClaimMissing"
     INVALID_SPEC = "InvalidSpec"
     APPLY_REFUSED = "ApplyRefused"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pointsman.api import meta
 from pointsman.api.backend import LLMBackendStatus
-from pointsman.api.conditions import BackendCondition, ConditionStatus
+from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.api.source import SourceError
 from pointsman.controllers import causes, pull_job, unreadable
@@ -25,7 +25,8 @@ from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan, plan
 from pointsman.controllers.status_writer import StatusWriter
 from pointsman.domain.folding import Health, fold_backend
-from pointsman.domain.table import SecretValue, missing_secret
+from pointsman.domain.references import references
+from pointsman.domain.table import ca_bundle, missing_secret
 from pointsman.engines.drivers import DRIVERS
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import (
@@ -113,10 +114,8 @@ class BackendController:
         cache, name = context.cache, meta.child_name(backend.meta.name)
         health = self._health(backend)
         if not DRIVERS[backend.spec.engine].runs_pods:
-            problem = await self._secret_problem(backend)
-            return Observed(
-                backend, context.settings, context.clock(), health=health, secret_problem=problem, refused=refused
-            )
+            missing = await self._missing(backend)
+            return Observed(backend, context.settings, context.clock(), health=health, missing=missing, refused=refused)
         existing = backend.spec.storage_or_default.existing_claim
         if existing:
             claim = await context.client.get(CLAIMS, namespace, existing)
@@ -183,13 +182,13 @@ class BackendController:
             return Health(was_up, old.state, old.reason, old.message, latency_ms=old.latency_ms)
         return folded
 
-    async def _secret_problem(self, backend: LLMBackend) -> str | None:
-        ref = backend.spec.external.secret_ref if backend.spec.external else None
-        if ref is None:
-            return None
-        shape = await self._context.secrets.shape(backend.meta.namespace, ref.name)
-        values = {} if shape is None else {ref.name: SecretValue(shape.version, shape.keys)}
-        return missing_secret(backend, values)
+    async def _missing(self, backend: LLMBackend) -> Problem | None:
+        """What an External backend names and does not get."""
+        secrets, config_maps = await self._context.held(backend.meta.namespace, references([backend]))
+        if (sentence := missing_secret(backend, secrets)) is not None:
+            return Problem(Reason.SECRET_MISSING, sentence)
+        bundle = ca_bundle(backend, secrets, config_maps)
+        return Problem(Reason.CA_BUNDLE_MISSING, bundle) if isinstance(bundle, str) else None
 
     async def _read_events(self, children: list[Obj]) -> dict[str, tuple[Obj, ...]]:
         now = time.monotonic()

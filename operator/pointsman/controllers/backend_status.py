@@ -112,9 +112,9 @@ def _judge_external(seen: Observed) -> _Judged:
     none = Verdict(False, Reason.NOT_STALLED)
     pulled = Verdict(True, Reason.NOTHING_TO_PULL)
     available = Verdict(True, Reason.NOT_OURS_TO_RUN)
-    if seen.secret_problem is not None:
-        bad = Verdict(False, Reason.SECRET_MISSING, seen.secret_problem)
-        return _Judged(pulled, available, healthy, bad, Verdict(True, Reason.SECRET_MISSING, seen.secret_problem))
+    if seen.missing is not None:
+        reason, message = seen.missing.reason, seen.missing.message
+        return _Judged(pulled, available, healthy, Verdict(False, reason, message), Verdict(True, reason, message))
     ready = Verdict(True, Reason.READY) if healthy.holds else healthy
     return _Judged(pulled, available, healthy, ready, none)
 

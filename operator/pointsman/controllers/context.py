@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from pointsman.api import meta
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers.book import ReportBook
 from pointsman.controllers.settings import Settings
+from pointsman.domain.references import References, references
 from pointsman.domain.table import RoutingTable, SecretValue, compile_table
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import ApplyClient
@@ -20,7 +21,7 @@ from pointsman.kube.secrets import SecretShape
 
 
 class Secrets(Protocol):
-    """Who knows which Secrets exist."""
+    """Who knows which Secrets (or ConfigMaps) exist."""
 
     async def shape(self, namespace: str, name: str) -> SecretShape | None: ...
 
@@ -31,6 +32,7 @@ class Context:
     cache: Cache
     settings: Settings
     secrets: Secrets
+    config_maps: Secrets
     reports: ReportBook = field(default_factory=ReportBook)
     clock: Callable[[], float] = time.time
     """Unix seconds."""
@@ -77,23 +79,21 @@ class Context:
         if known is not None and known[0] == at:
             return known[1]
         backends = self.backends(namespace)
-        values = {}
-        for name in sorted(referenced_secrets(backends)):
-            if (shape := await self.secrets.shape(namespace, name)) is not None:
-                values[name] = SecretValue(shape.version, shape.keys)
-        table = compile_table(backends, self.routes(namespace), {}, values)
+        secrets, config_maps = await self.held(namespace, references(backends))
+        table = compile_table(backends, self.routes(namespace), {}, secrets, config_maps=config_maps)
         self._tables[namespace] = (at, table)
         return table
+
+    async def held(
+        self, namespace: str, named: References
+    ) -> tuple[Mapping[str, SecretValue], Mapping[str, SecretValue]]:
+        """The named Secrets and ConfigMaps that exist, without what is secret. Raises `ApiError`."""
+        out: list[dict[str, SecretValue]] = []
+        for known, names in ((self.secrets, named.secrets), (self.config_maps, named.config_maps)):
+            shapes = {name: await known.shape(namespace, name) for name in sorted(names)}
+            out.append({name: SecretValue(s.version, s.keys) for name, s in shapes.items() if s is not None})
+        return out[0], out[1]
 
     def gateway_pods(self, namespace: str) -> list[Obj]:
         pods = self.cache.labelled(PODS, namespace, meta.COMPONENT_LABEL, "gateway")
         return [p for p in pods if not is_deleting(p)]
-
-
-def referenced_secrets(backends: list[LLMBackend]) -> set[str]:
-    """The names of the Secrets that External backends name."""
-    return {
-        b.spec.external.secret_ref.name
-        for b in backends
-        if b.spec.external is not None and b.spec.external.secret_ref is not None
-    }

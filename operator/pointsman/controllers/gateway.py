@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 from pointsman.api import meta
 from pointsman.controllers.carry_out import refusal
-from pointsman.controllers.context import Context, referenced_secrets
+from pointsman.controllers.context import Context
 from pointsman.controllers.drift import drift
 from pointsman.controllers.gateway_children import LABELS, children, report_secret
+from pointsman.domain.references import references
 from pointsman.kube.connect import Conflict, Forbidden, Invalid
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import (
@@ -72,10 +73,10 @@ class GatewayController:
 
     async def _make(self, namespace: str) -> str | None:
         """What is in the way, in a sentence; None when all is made."""
-        names = referenced_secrets(self._context.backends(namespace))
+        named = references(self._context.backends(namespace))
         if (trouble := await self._report_secret(namespace)) is not None:
             return trouble
-        wanted = children(namespace, self._context.settings, names)
+        wanted = children(namespace, self._context.settings, named)
         for manifest in wanted:
             if (trouble := await self._apply(namespace, manifest)) is not None:
                 return trouble

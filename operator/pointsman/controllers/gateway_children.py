@@ -1,19 +1,19 @@
 """The objects a namespace's gateway is made of. Pure.
 
 Decided here: what each is, and what the gateway may read: the two kinds and EndpointSlices of its own namespace, and
-exactly the Secrets that External backends name. Without such a Secret there is no rule about Secrets at all: an empty
-list of names would grant all of them.
+exactly the Secrets and ConfigMaps that External backends name. Without such a Secret there is no rule about Secrets at
+all: an empty list of names would grant all of them.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
 from typing import Any
 
 from pointsman.api import meta
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.settings import Settings
+from pointsman.domain.references import References
 from pointsman.engines.base import CONTAINER_SECURITY, HOSTNAME, POD_SECURITY
 from pointsman.kube.resources import Obj
 
@@ -28,11 +28,11 @@ SELECTOR = {meta.MANAGED_BY_LABEL: meta.MANAGED_BY, meta.COMPONENT_LABEL: COMPON
 LABELS = {**SELECTOR, "app.kubernetes.io/name": meta.GATEWAY_NAME}
 
 
-def children(namespace: str, settings: Settings, secrets: Iterable[str]) -> list[Obj]:
+def children(namespace: str, settings: Settings, named: References) -> list[Obj]:
     """All but the report's Secret, in the order they are applied."""
     out = [
         _object(namespace, "v1", "ServiceAccount", {"automountServiceAccountToken": False}),
-        _object(namespace, "rbac.authorization.k8s.io/v1", "Role", {"rules": rules(secrets)}),
+        _object(namespace, "rbac.authorization.k8s.io/v1", "Role", {"rules": rules(named)}),
         _object(namespace, "rbac.authorization.k8s.io/v1", "RoleBinding", _binding(namespace)),
         _object(namespace, "v1", "Service", {"spec": _service()}),
         _object(namespace, "apps/v1", "Deployment", {"spec": _deployment(settings)}),
@@ -48,15 +48,16 @@ def children(namespace: str, settings: Settings, secrets: Iterable[str]) -> list
     return out
 
 
-def rules(secrets: Iterable[str]) -> list[dict[str, Any]]:
+def rules(named: References) -> list[dict[str, Any]]:
     """What a gateway may do."""
     reads = ["get", "list", "watch"]
     out = [
         {"apiGroups": [meta.GROUP], "resources": [meta.BACKEND_PLURAL, meta.ROUTE_PLURAL], "verbs": reads},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": reads},
     ]
-    if names := sorted(set(secrets)):
-        out.append({"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": reads})
+    for resource, names in (("secrets", named.secrets), ("configmaps", named.config_maps)):
+        if names:
+            out.append({"apiGroups": [""], "resources": [resource], "resourceNames": sorted(names), "verbs": reads})
     return out
 
 

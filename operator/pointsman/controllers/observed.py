@@ -45,8 +45,8 @@ class Observed:
     health: Health = field(default_factory=Health)
     events: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
     """Events of children that are stuck, by the child's UID."""
-    secret_problem: str | None = None
-    """What is wrong with the Secret that an External names."""
+    missing: Problem | None = None
+    """What is wrong with the Secret or the CA bundle that an External names."""
     refused: Problem | None = None
     """What the API server refused when the last plan was carried out."""
 

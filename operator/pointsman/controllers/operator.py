@@ -15,7 +15,9 @@ import socket
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import partial
 
+from pointsman.api.backend import BundleKind
 from pointsman.controllers.backend import BackendController
 from pointsman.controllers.context import Context
 from pointsman.controllers.gateway import GatewayController
@@ -24,12 +26,13 @@ from pointsman.controllers.metrics import Metrics
 from pointsman.controllers.reports import Reports
 from pointsman.controllers.route import RouteController
 from pointsman.controllers.settings import Settings
+from pointsman.domain.references import names
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import Client
 from pointsman.kube.connect import ApiError, Connection, NotFound
 from pointsman.kube.lease import Lease, LeaseLost
 from pointsman.kube.queue import RESYNC_SECONDS, Again, RetryLater, WorkQueue
-from pointsman.kube.resources import BACKENDS, PODS, ROUTES, Obj, Resource
+from pointsman.kube.resources import BACKENDS, CONFIG_MAPS, PODS, ROUTES, Obj, Resource
 from pointsman.kube.secrets import SecretWatch
 from pointsman.kube.watch import Watcher
 
@@ -62,9 +65,12 @@ class Operator:
         self._identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self._client = Client(connection, on_call=lambda verb: self.metrics.calls.labels(verb).inc())
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._secrets = SecretWatch(connection, self._secret_changed)
+        self._secrets = SecretWatch(connection, partial(self._named_changed, BundleKind.SECRET))
+        self._config_maps = SecretWatch(connection, partial(self._named_changed, BundleKind.CONFIG_MAP), CONFIG_MAPS)
         cache = Cache()
-        self._context = Context(self._client, cache, settings, self._secrets, instance=self._identity)
+        self._context = Context(
+            self._client, cache, settings, self._secrets, self._config_maps, instance=self._identity
+        )
         self._watcher = Watcher(
             connection, self._client, cache, tuple(namespaces) or settings.namespaces, self._changed
         )
@@ -108,6 +114,7 @@ class Operator:
         await self._lease.release()
         await self._reports.close()
         await self._secrets.close()
+        await self._config_maps.close()
         return 0
 
     async def _work(self) -> None:
@@ -169,11 +176,11 @@ class Operator:
         if resource is PODS:
             self._reports.pod_changed(obj)
 
-    def _secret_changed(self, namespace: str, name: str) -> None:
+    def _named_changed(self, kind: BundleKind, namespace: str, name: str) -> None:
+        """A Secret or ConfigMap that backends name."""
         self._context.changes[namespace] += 1
         for backend in self._context.backends(namespace):
-            ref = backend.spec.external.secret_ref if backend.spec.external else None
-            if ref is not None and ref.name == name:
+            if names(backend, kind, name):
                 self._queue.add(Key("LLMBackend", namespace, backend.meta.name))
                 for route in self._context.routes(namespace):
                     if any(t.backend == backend.meta.name for t in route.spec.targets):

@@ -14,7 +14,7 @@ from pointsman.domain.flags import Hindrance
 from pointsman.domain.health import UNLIMITED, EndpointMachine, Probed, State, Thresholds, Transition
 from pointsman.domain.sharing import Crew
 from pointsman.domain.table import Backend, Endpoint, RoutingTable
-from pointsman.domain.verdict import Judgement
+from pointsman.domain.verdict import Judgement, Why
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,18 @@ class _Entry:
         self.machine = machine
 
 
+def _mended(known: _Entry, backend: Backend) -> bool:
+    """It was out because of its certificate, and other authorities are believed now: what was found is void."""
+    return known.backend.trust != backend.trust and known.machine.reason == Why.TLS.value
+
+
 def credential_version(backend: Backend) -> str:
     return backend.credential.version if backend.credential else ""
 
 
 def thresholds(backend: Backend) -> Thresholds:
-    return Thresholds(backend.probe.failure_threshold, backend.probe.success_threshold)
+    probe = backend.probe
+    return Thresholds(probe.failure_threshold, probe.success_threshold, probe.generation is not None)
 
 
 def slots(backend: Backend, endpoint: Endpoint, crew: Crew) -> int:
@@ -74,11 +80,12 @@ def missing_from(backend: Backend, listed: Set[str]) -> frozenset[str] | None:
     only some of what they serve)."""
     if backend.engine is Engine.EXTERNAL:
         return None
-    names = {_tagged(name) for name in listed}
-    return frozenset(m for m in backend.models.values() if _tagged(m) not in names)
+    names = {tagged(name) for name in listed}
+    return frozenset(m for m in backend.models.values() if tagged(m) not in names)
 
 
-def _tagged(name: str) -> str:
+def tagged(name: str) -> str:
+    """A model's name as Ollama lists it: with its tag."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
@@ -94,7 +101,7 @@ class HealthBook:
             limits = thresholds(backend)
             for endpoint in backend.endpoints:
                 known = self._entries.get(endpoint.key)
-                if known is not None and known.backend.name == backend.name:
+                if known is not None and known.backend.name == backend.name and not _mended(known, backend):
                     machine = known.machine
                     machine.thresholds = limits
                 else:
@@ -170,6 +177,12 @@ class HealthBook:
             self._tell(
                 entry, entry.machine.probed(probe, now, credential=credential_version(entry.backend), jitter=jitter)
             )
+
+    def observe_generation(self, key: str, probe: Probed, now: float) -> None:
+        """What a check by one token found."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._tell(entry, entry.machine.generated(probe, now))
 
     def drill(self, backend: str, until: float) -> None:
         """Keeps every endpoint of the backend out of the order until then, as if it were down; a moment that has passed

@@ -16,6 +16,7 @@ _SENTENCES: Mapping[Why, tuple[Verdict, str]] = {
     Why.DNS: (Verdict.FAILURE, "its name cannot be resolved"),
     Why.TLS: (Verdict.FAILURE, "its certificate is not trusted, or TLS fails"),
     Why.UNREACHABLE: (Verdict.FAILURE, "no route leads to it"),
+    Why.PROXY: (Verdict.FAILURE, "the proxy on the way to it failed"),
     Why.GONE: (Verdict.FAILURE, "its pod went away"),
     Why.CONNECT_TIMEOUT: (Verdict.FAILURE, "no connection within its time"),
     Why.BROKEN_HTTP: (Verdict.FAILURE, "what it sends is not HTTP/1.1"),
@@ -37,7 +38,7 @@ def fault(why: Why) -> Judgement:
     return FAULTS[why]
 
 
-FREE = frozenset((Why.REFUSED, Why.UNREACHABLE, Why.GONE, Why.DNS))
+FREE = frozenset((Why.REFUSED, Why.UNREACHABLE, Why.GONE, Why.DNS, Why.PROXY))
 """Faults of a dial that never reached the backend: they cost no attempt."""
 
 RETRYABLE = frozenset(

@@ -68,6 +68,8 @@ class Thresholds:
 
     failure: int
     success: int
+    generation: bool = False
+    """Checks by one token are made: where a generation hangs, cheap checks prove nothing any more."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ class EndpointMachine:
     """The health of one endpoint. Mutable, single-threaded; reads no clock."""
 
     __slots__ = (
-        "_before", "_ejected_by", "_probe_failures", "_probe_successes", "_ramp", "_ramp_successes",
-        "_relapses", "_score", "advanced_at", "clear", "flags", "in_flight", "latency_ms", "limit", "message",
-        "reason", "since", "state", "thresholds", "trials",
+        "_before", "_doubted_at", "_ejected_by", "_generation_failures", "_probe_failures", "_probe_successes", "_ramp",
+        "_ramp_successes", "_relapses", "_score", "advanced_at", "clear", "doubted", "flags", "in_flight",
+        "latency_ms", "limit", "message", "reason", "since", "state", "thresholds", "trials",
     )  # fmt: skip
 
     def __init__(self, thresholds: Thresholds, now: float) -> None:
@@ -103,6 +105,8 @@ class EndpointMachine:
         """Requests in flight that were begun in Probation or in spite of Unhealthy."""
         self.advanced_at = float("-inf")
         """When anything last came back for any request."""
+        self.doubted = False
+        """It listens, but a generation failed: only an answer brings it back, no cheap check."""
         self.flags = Flags()
         self.clear = True
         """True when no state, no flag and no limit stands in the way of any model: the quick answer to `hindrance`."""
@@ -112,6 +116,8 @@ class EndpointMachine:
         self._ramp = 1
         self._ramp_successes = 0
         self._relapses = 0
+        self._generation_failures = 0
+        self._doubted_at = float("-inf")
         self._before: State | None = None
         self._ejected_by: str | None = None
 
@@ -161,6 +167,7 @@ class EndpointMachine:
             case Verdict.STALLED:
                 if self.advanced_at > waited_since:
                     return None
+                self.doubted = self.thresholds.generation
                 return self._eject(judged.why.value, judged.sentence, now, None)
             case Verdict.BUSY:
                 self.flags.busy(model, judged.retry_after, now, jitter)
@@ -208,6 +215,28 @@ class EndpointMachine:
         self._expire(now)
         return None
 
+    def generated(self, probe: Probed, now: float) -> Transition | None:
+        """What a check by one token found. Failures count when they follow each other; an answer to anybody between
+        two of them begins the count anew. What is neither leaves the judgement to the cheap checks."""
+        match probe.outcome:
+            case ProbeOutcome.OK:
+                self._believe()
+                return self._heal(ANY_MODEL, now)
+            case ProbeOutcome.FAILED | ProbeOutcome.TIMED_OUT:
+                if self.advanced_at >= probe.started:
+                    return None
+                if self.advanced_at > self._doubted_at:
+                    self._generation_failures = 0
+                self._generation_failures += 1
+                self._doubted_at = now
+                self.doubted = True
+                if self._generation_failures < self.thresholds.failure:
+                    return None
+                return self._eject(probe.reason, probe.message, now, None)
+            case _:
+                self._believe()
+                return None
+
     # ---- reading
 
     def hindrance(self, model: str, credential: str, now: float) -> Hindrance | None:
@@ -247,7 +276,12 @@ class EndpointMachine:
             return None if self.state is State.DEGRADED else self._move(State.DEGRADED, reason, message, now)
         return self._move(State.HEALTHY, "", "", now) if self.state is State.DEGRADED else None
 
+    def _believe(self) -> None:
+        self.doubted = False
+        self._generation_failures = 0
+
     def _heal(self, model: str, now: float) -> Transition | None:
+        self._believe()
         self._probe_failures = 0
         self.flags.answered(model)
         transition = None
@@ -276,7 +310,7 @@ class EndpointMachine:
             self.flags.lists(probe.missing, now)
         self.flags.accepts_credential()
         transition = None
-        if self.state is State.UNHEALTHY:
+        if self.state is State.UNHEALTHY and not self.doubted:
             self._probe_successes += 1
             if self._probe_successes >= self.thresholds.success << min(self._relapses, RELAPSES_COUNTED):
                 transition = self._to_probation(now)

@@ -49,6 +49,13 @@ ROWS: tuple[Row, ...] = (
         (302, ""),
     ),
     Row(
+        (407,),
+        Verdict.FAILURE,
+        Why.PROXY,
+        "the proxy on the way to it wants credentials",
+        (407, "<html>Proxy Authentication Required</html>"),
+    ),
+    Row(
         (401,),
         Verdict.DENIED,
         Why.UNAUTHORIZED,

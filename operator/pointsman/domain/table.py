@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from pointsman.api.backend import Engine, LLMBackendSpec, Model
+from pointsman.api.backend import BundleKind, Engine, GenerationMode, GenerationProbe, LLMBackendSpec, Model
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.api.route import (
@@ -28,8 +28,11 @@ from pointsman.api.route import (
 from pointsman.api.scalars import seconds
 from pointsman.api.source import SourceError, parse_ollama, served_name
 from pointsman.domain.sharing import ALONE, Crew
+from pointsman.domain.trust import Trust, read_bundle
 
 OLLAMA_PORT = 11434
+OLLAMA_KEEP_ALIVE = "5m"
+"""Ollama's own default."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,16 @@ class Credential:
 
 
 @dataclass(frozen=True)
+class GenerationPolicy:
+    """The check by one token. Seconds."""
+
+    interval: float
+    timeout: float
+    keep_alive: float
+    """How long the engine keeps an unused model in memory."""
+
+
+@dataclass(frozen=True)
 class ProbePolicy:
     interval: float
     """Seconds."""
@@ -70,6 +83,7 @@ class ProbePolicy:
     """Seconds."""
     failure_threshold: int
     success_threshold: int
+    generation: GenerationPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,10 @@ class Backend:
     """Of each endpoint; None: without a limit."""
     host_header: str | None = None
     """What to send as Host; the endpoint's own address when None."""
+    trust: Trust | None = None
+    """The authorities that its certificate must come from; None: the system's."""
+    unreachable: str = ""
+    """Why it has no endpoint although it should, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,7 @@ class RefProblem(StrEnum):
     BACKEND_NOT_FOUND = Reason.BACKEND_NOT_FOUND.value
     MODEL_NOT_FOUND = Reason.MODEL_NOT_FOUND.value
     SECRET_MISSING = Reason.SECRET_MISSING.value
+    CA_BUNDLE_MISSING = Reason.CA_BUNDLE_MISSING.value
 
 
 @dataclass(frozen=True)
@@ -216,10 +235,13 @@ class PodEndpoint:
 
 @dataclass(frozen=True)
 class SecretValue:
-    """A Secret's data as the gateway or a file gave it."""
+    """A Secret's or ConfigMap's data as the gateway or a file gave it."""
 
     version: str
     data: Mapping[str, str] = field(repr=False)
+
+
+_NOTHING: Mapping[str, SecretValue] = {}
 
 
 def compile_table(
@@ -228,15 +250,17 @@ def compile_table(
     endpoints: Mapping[str, tuple[PodEndpoint, ...]],
     secrets: Mapping[str, SecretValue],
     crew: Crew = ALONE,
+    config_maps: Mapping[str, SecretValue] = _NOTHING,
 ) -> RoutingTable:
     """Compiles the resources of one namespace.
 
-    `endpoints` holds the pods of each backend that we run (External backends have none), `secrets` the Secrets that
-    exist, `crew` the gateways that share the limits. Never raises: what does not resolve becomes a `BrokenTarget` or a
-    `NameClash`. Objects under deletion count until they are gone.
+    `endpoints` holds the pods of each backend that we run (External backends have none), `secrets` and `config_maps`
+    those that exist, `crew` the gateways that share the limits. Never raises: what does not resolve becomes a
+    `BrokenTarget` or a `NameClash`. Objects under deletion count until they are gone.
     """
     known = {b.meta.name: b for b in backends}
-    compiled = {name: _backend(b, endpoints.get(name, ()), secrets) for name, b in sorted(known.items())}
+    bundles = {name: ca_bundle(b, secrets, config_maps) for name, b in known.items()}
+    compiled = {name: _backend(b, endpoints.get(name, ()), secrets, bundles[name]) for name, b in sorted(known.items())}
     table_routes: dict[str, Route] = {}
     names: dict[str, Route] = {}
     owner: dict[str, str] = {}
@@ -250,7 +274,7 @@ def compile_table(
                 continue
             owner[model] = route.meta.name
             won.append(model)
-        value = _route(route, tuple(won), known, compiled, secrets)
+        value = _route(route, tuple(won), known, compiled, secrets, bundles)
         table_routes[route.meta.name] = value
         names.update(dict.fromkeys(won, value))
     if not any(b.capacity for b in compiled.values()):
@@ -276,12 +300,28 @@ def missing_secret(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> s
     return None
 
 
+def ca_bundle(
+    backend: LLMBackend, secrets: Mapping[str, SecretValue], config_maps: Mapping[str, SecretValue]
+) -> Trust | str | None:
+    """The authorities that an External backend names; a sentence when they cannot be had, None when it names none."""
+    ref = backend.spec.external.ca_bundle_ref if backend.spec.external else None
+    if ref is None:
+        return None
+    held = (secrets if ref.kind is BundleKind.SECRET else config_maps).get(ref.name)
+    return read_bundle(ref, held.data if held is not None else None)
+
+
 def _seniority(route: ModelRoute) -> tuple[str, str]:
     # RFC 3339 UTC sorts as text; an object from a file has no age and comes after those that have.
     return (route.meta.created or "~", route.meta.name)
 
 
-def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mapping[str, SecretValue]) -> Backend:
+def _backend(
+    backend: LLMBackend,
+    pods: tuple[PodEndpoint, ...],
+    secrets: Mapping[str, SecretValue],
+    bundle: Trust | str | None,
+) -> Backend:
     spec = backend.spec
     name = backend.meta.name
     host_header = None
@@ -293,7 +333,8 @@ def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mappin
         host_header = url.netloc
         # Two backends may name one URL, with different keys and models: each has its own endpoint, with its own health.
         endpoint = Endpoint(f"{name} {spec.external.url}", name, url.hostname or "", port, tls, url.path.rstrip("/"))
-        endpoints: tuple[Endpoint, ...] = (endpoint,)
+        # Without its own authorities nobody may take the system's in their place: there is no way to it then.
+        endpoints: tuple[Endpoint, ...] = () if isinstance(bundle, str) else (endpoint,)
         models = {m.name: m.name for m in spec.models}
         ref = spec.external.secret_ref
         if ref is not None and missing_secret(backend, secrets) is None:
@@ -314,10 +355,16 @@ def _backend(backend: LLMBackend, pods: tuple[PodEndpoint, ...], secrets: Mappin
         models=models,
         credential=credential,
         probe=ProbePolicy(
-            spec.probe_interval_seconds, seconds(probe.timeout), probe.failure_threshold, probe.success_threshold
+            spec.probe_interval_seconds,
+            seconds(probe.timeout),
+            probe.failure_threshold,
+            probe.success_threshold,
+            _generation(spec),
         ),
         capacity=_capacity(spec),
         host_header=host_header,
+        trust=bundle if isinstance(bundle, Trust) else None,
+        unreachable=bundle if isinstance(bundle, str) else "",
     )
 
 
@@ -326,6 +373,19 @@ def _capacity(spec: LLMBackendSpec) -> Capacity | None:
     if in_flight is None:
         return None
     return Capacity(in_flight, spec.max_queued_or_default, spec.queue_timeout_seconds)
+
+
+def _generation(spec: LLMBackendSpec) -> GenerationPolicy | None:
+    """Whoever pays by the token decides for himself whether a check may cost one."""
+    probe = spec.probe.generation
+    if probe is None:
+        if spec.engine is Engine.EXTERNAL:
+            return None
+        probe = GenerationProbe()
+    if probe.mode is GenerationMode.DISABLED:
+        return None
+    kept = spec.ollama.keep_alive if spec.ollama else None
+    return GenerationPolicy(seconds(probe.interval), seconds(probe.timeout), seconds(kept or OLLAMA_KEEP_ALIVE))
 
 
 def _sent_name(model: Model, digest: str) -> str:
@@ -343,6 +403,7 @@ def _route(
     known: Mapping[str, LLMBackend],
     compiled: Mapping[str, Backend],
     secrets: Mapping[str, SecretValue],
+    bundles: Mapping[str, Trust | str | None],
 ) -> Route:
     spec = route.spec
     targets: list[Target] = []
@@ -359,6 +420,8 @@ def _route(
             )
         elif (secret := missing_secret(backend, secrets)) is not None:
             problem, message = RefProblem.SECRET_MISSING, f"LLMBackend {t.backend}: {secret}"
+        elif isinstance(bundle := bundles[t.backend], str):
+            problem, message = RefProblem.CA_BUNDLE_MISSING, f"LLMBackend {t.backend}: {bundle}"
         else:
             value = compiled[t.backend]
             targets.append(Target(index, value, t.model, value.models[t.model], t.priority))

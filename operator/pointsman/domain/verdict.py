@@ -33,6 +33,8 @@ class Why(StrEnum):
     DNS = "DnsFailed"
     TLS = "TlsFailed"
     UNREACHABLE = "Unreachable"
+    PROXY = "ProxyFailed"
+    """The proxy on the way to it opened no way."""
     GONE = "EndpointGone"
     """Its pod left while it was being dialled."""
     CONNECT_TIMEOUT = "ConnectTimeout"

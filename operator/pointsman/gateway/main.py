@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,13 +23,14 @@ from pathlib import Path
 
 import uvloop
 
+from pointsman.domain.proxies import read_proxies
 from pointsman.gateway.admin import Admin
 from pointsman.gateway.front.server import Server
 from pointsman.gateway.insight.access import AccessLog
 from pointsman.gateway.insight.events import Event, TableChanged
 from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
 from pointsman.gateway.insight.reporting import Reports
-from pointsman.gateway.prober import Prober
+from pointsman.gateway.probes.prober import Prober
 from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.sources.cluster import ClusterSource
 from pointsman.gateway.sources.discovery import Discovery, Places, sentence
@@ -104,7 +106,8 @@ async def _serve(options: Options, started: Callable[[Started], None]) -> None:
             log = AccessLog(loop)
             state.access_log = log.write
             stack.callback(log.flush)
-        prober = Prober(state)
+        proxies = read_proxies(os.environ)
+        prober = Prober(state, proxies=proxies)
         await prober.start()
         stack.push_async_callback(prober.close)
         admin = Admin(state, status, registry_of(meter, state, status), Reports(state), token=options.report_token)

@@ -21,7 +21,7 @@ from pointsman.domain.report import (
     RouteReport,
     TargetState,
 )
-from pointsman.domain.table import Backend, BrokenTarget, Route, RoutingTable
+from pointsman.domain.table import Backend, BrokenTarget, RefProblem, Route, RoutingTable
 from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, Meter, NoMeter, RequestRecord, TableChanged
 
 _BEST = (State.HEALTHY, State.DEGRADED, State.PROBATION, State.UNKNOWN, State.UNHEALTHY)
@@ -72,6 +72,10 @@ class GatewayState:
     def observe_probe(self, endpoint_key: str, probe: Probed) -> None:
         """What the prober found. `probe.started` is by `self.clock`."""
         self.health.observe_probe(endpoint_key, probe, self.clock(), self.jitter())
+
+    def observe_generation(self, endpoint_key: str, probe: Probed) -> None:
+        """What a check by one token found."""
+        self.health.observe_generation(endpoint_key, probe, self.clock())
 
     def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str, request_id: str) -> None:
         last = self.last_fallback.get(route)
@@ -134,8 +138,8 @@ class GatewayState:
                 name=backend.name,
                 generation=backend.generation,
                 state=State.UNKNOWN.value,
-                reason="NoEndpoint",
-                message="no pod of it is ready",
+                reason=RefProblem.CA_BUNDLE_MISSING.value if backend.unreachable else "NoEndpoint",
+                message=backend.unreachable or "no pod of it is ready",
             )
         best = min(endpoints, key=lambda e: _BEST.index(State(e.state)))
         return BackendHealth(

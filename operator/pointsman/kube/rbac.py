@@ -8,6 +8,7 @@ Why each is needed:
 - claims are never deleted by the operator: their owner references are;
 - Secrets are read because gateways get that right, for the Secrets that backends name, from the operator, and to say
   whether such a Secret exists (no value is kept); one Secret of its own is made in each namespace;
+- ConfigMaps are read for the same reasons: gateways get that right for those with CA bundles, from the operator;
 - EndpointSlices are only handed on;
 - what gateways run under (ServiceAccount, Role, RoleBinding, budget) may be changed by its one name only. `create`
   cannot be limited by name, `list` and `watch` cannot either.
@@ -55,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     Rule("", ("events",), ("create", "list")),
     Rule("", ("secrets",), (*READ, "create")),
     Rule("", ("secrets",), ("patch", "delete"), (meta.REPORT_SECRET,)),
+    Rule("", ("configmaps",), READ),
     Rule("discovery.k8s.io", ("endpointslices",), READ),
     Rule("", ("serviceaccounts",), ("list", "watch", "create")),
     Rule("", ("serviceaccounts",), ("get", "patch", "delete"), _GATEWAY),

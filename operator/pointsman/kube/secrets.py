@@ -1,6 +1,8 @@
-"""What the operator knows of users' Secrets: whether they exist and which keys hold a usable value. Never a value.
+"""What the operator knows of users' Secrets and ConfigMaps: whether they exist and which keys hold a usable value.
 
-Decided here: one metadata-only watch for each namespace in which a Secret is referenced (a Secret can be a megabyte, a
+Never a value, but for certificates, which are public.
+
+Decided here: one metadata-only watch for each namespace in which one is referenced (a Secret can be a megabyte, a
 cluster can have thousands), and a GET of a referenced one when its version changed, of which only the shape is kept.
 """
 
@@ -14,8 +16,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from pointsman.domain.trust import certificates
 from pointsman.kube.connect import METADATA, METADATA_LIST, ApiError, Connection, Gone, NotFound
-from pointsman.kube.resources import SECRETS
+from pointsman.kube.resources import SECRETS, Resource
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +31,11 @@ TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105  a type's name
 
 @dataclass(frozen=True)
 class SecretShape:
-    """A Secret without what is secret."""
+    """A Secret or ConfigMap without what is secret."""
 
     version: str
     keys: Mapping[str, str]
-    """Key → one of `USABLE`, `UNUSABLE`, `EMPTY`."""
+    """Key → one of `USABLE`, `UNUSABLE`, `EMPTY`, or the certificates in the value."""
 
 
 @dataclass
@@ -45,11 +48,14 @@ class _Space:
 
 
 class SecretWatch:
-    """Answers for Secrets by name. `close()` ends its watches."""
+    """Answers for objects of one kind by name. `close()` ends its watches."""
 
-    def __init__(self, connection: Connection, on_change: Callable[[str, str], None]) -> None:
-        """`on_change` gets the namespace and name of a Secret that was asked for and is another now."""
+    def __init__(
+        self, connection: Connection, on_change: Callable[[str, str], None], resource: Resource = SECRETS
+    ) -> None:
+        """`on_change` gets the namespace and name of an object that was asked for and is another now."""
         self._connection = connection
+        self._resource = resource
         self._on_change = on_change
         self._spaces: dict[str, _Space] = {}
         self._shapes: dict[tuple[str, str], SecretShape | None] = {}
@@ -59,7 +65,9 @@ class SecretWatch:
         space = self._spaces.get(namespace)
         if space is None:
             space = self._spaces[namespace] = _Space()
-            space.task = asyncio.create_task(self._follow(namespace, space), name=f"secrets of {namespace}")
+            space.task = asyncio.create_task(
+                self._follow(namespace, space), name=f"{self._resource.plural} of {namespace}"
+            )
         try:
             async with asyncio.timeout(SYNC_SECONDS):
                 await space.synced.wait()
@@ -82,13 +90,14 @@ class SecretWatch:
 
     async def _read(self, namespace: str, name: str) -> SecretShape | None:
         try:
-            secret = await self._connection.request("GET", SECRETS.path(namespace, name))
+            found = await self._connection.request("GET", self._resource.path(namespace, name))
         except NotFound:
             shape = None
         else:
             # A service account's token must not leave the cluster: it counts as having no keys.
-            data = {} if secret.get("type") == TOKEN_TYPE else secret.get("data") or {}
-            shape = SecretShape(secret["metadata"]["resourceVersion"], {k: _kind(v) for k, v in data.items()})
+            data = {} if found.get("type") == TOKEN_TYPE else found.get("data") or {}
+            kinds = {k: _kind(v, encoded=self._resource is SECRETS) for k, v in data.items()}
+            shape = SecretShape(found["metadata"]["resourceVersion"], kinds)
         self._shapes[namespace, name] = shape
         return shape
 
@@ -101,14 +110,17 @@ class SecretWatch:
             except Gone:
                 continue
             except ApiError as error:
-                log.info("the Secrets of %s cannot be watched, trying again: %s", namespace, error.message)
+                what = self._resource.plural
+                log.info("the %s of %s cannot be watched, trying again: %s", what, namespace, error.message)
             await asyncio.sleep(BACKOFF_SECONDS * (0.5 + random.random()))
 
     async def _list(self, namespace: str, space: _Space) -> str:
         params = {"limit": "500"}
         found: dict[str, str] = {}
         while True:
-            page = await self._connection.request("GET", SECRETS.path(namespace), params=params, accept=METADATA_LIST)
+            page = await self._connection.request(
+                "GET", self._resource.path(namespace), params=params, accept=METADATA_LIST
+            )
             found |= {i["metadata"]["name"]: i["metadata"]["resourceVersion"] for i in page.get("items") or ()}
             following = page["metadata"].get("continue")
             if not following:
@@ -122,7 +134,9 @@ class SecretWatch:
         return str(page["metadata"]["resourceVersion"])
 
     async def _watch(self, namespace: str, space: _Space, version: str) -> str:
-        async for event in self._connection.watch(SECRETS.path(namespace), resource_version=version, accept=METADATA):
+        async for event in self._connection.watch(
+            self._resource.path(namespace), resource_version=version, accept=METADATA
+        ):
             metadata = event["object"]["metadata"]
             version = metadata["resourceVersion"]
             if event["type"] == "BOOKMARK":
@@ -139,11 +153,13 @@ class SecretWatch:
             self._on_change(namespace, name)
 
 
-def _kind(encoded: str) -> str:
+def _kind(value: str, *, encoded: bool) -> str:
     try:
-        value = base64.b64decode(encoded).decode().strip()
+        value = base64.b64decode(value).decode().strip() if encoded else value.strip()
     except (UnicodeDecodeError, binascii.Error):
         return UNUSABLE
     if not value:
         return EMPTY
+    if public := certificates(value):
+        return public
     return USABLE if value.isascii() and value.isprintable() else UNUSABLE

@@ -28,7 +28,7 @@ from tests.support.raw_client import chat, chat_body, chat_request, connected
 from tests.support.running_gateway import external, gateway, route, table
 
 from pointsman.domain.table import SecretValue
-from pointsman.gateway.upstream.dialer import default_tls
+from pointsman.gateway.upstream.trust import default_tls
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 

@@ -19,6 +19,7 @@ from pointsman.api.objects import LLMBackend
 from pointsman.controllers import children, pull_job
 from pointsman.controllers.gateway_children import children as gateway_children
 from pointsman.controllers.plan_backend import plan
+from pointsman.domain.references import References
 from pointsman.domain.table import SecretValue, compile_table
 from pointsman.engines.drivers import DRIVERS
 
@@ -70,6 +71,7 @@ CHANGES: dict[str, Any] = {
     "probe.timeout": {"timeout": "7s"},
     "probe.failureThreshold": {"failureThreshold": 7},
     "probe.successThreshold": {"successThreshold": 7},
+    "probe.generation": {"generation": {"mode": "Disabled"}},
     "image": "example.test/other:1",
     "imagePullSecrets.name": [{"name": "s"}],
     "env.name": [{"name": "A", "value": ""}],
@@ -90,6 +92,7 @@ EXTERNAL_CHANGES: dict[str, Any] = {
     "external.url": {"url": "https://other.example/v1"},
     "external.secretRef": {"url": "https://api.example/v1", "secretRef": {"name": "key"}},
     "external.secretRef.key": {"url": "https://api.example/v1", "secretRef": {"name": "key", "key": "other"}},
+    "external.caBundleRef": {"url": "https://api.example/v1", "caBundleRef": {"name": "ca"}},
 }
 ELSEWHERE = {"engine": "every test here", "suspend": "tests/operator/test_backend.py"}
 """Fields whose effect is no child; where it is tested."""
@@ -122,7 +125,8 @@ def test_variant_becomes_what_is_written_down(name: str) -> None:
 
 
 def test_gateway_becomes_what_is_written_down() -> None:
-    check("gateway", gateway_children("ns", SETTINGS, ["key-b", "key-a"]))
+    named = References(frozenset(("key-b", "key-a")), frozenset(("our-ca",)))
+    check("gateway", gateway_children("ns", SETTINGS, named))
 
 
 class Plain(yaml.SafeDumper):

@@ -82,6 +82,9 @@ class Meter(Protocol):
 
     def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None: ...
 
+    def generation_checked(self, backend: str, outcome: str) -> None:
+        """A check by one token; `outcome` is a `ProbeOutcome`."""
+
 
 class NoMeter:
     """Counts nothing."""
@@ -96,4 +99,7 @@ class NoMeter:
         return
 
     def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None:
+        return
+
+    def generation_checked(self, backend: str, outcome: str) -> None:
         return

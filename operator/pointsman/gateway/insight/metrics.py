@@ -40,6 +40,7 @@ class GatewayMeter:
         self.overhead = Buckets(OVERHEAD_SECONDS)
         self.attempts: dict[tuple[str, str], int] = {}
         self.fallbacks: dict[tuple[str, str, str, str], int] = {}
+        self.generations: dict[tuple[str, str], int] = {}
         self.tokens: dict[tuple[str, str, str], int] = {}
         self.gen_ai = GenAiFigures()
 
@@ -78,6 +79,10 @@ class GatewayMeter:
         key = (route, from_backend, to_backend, reason)
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
 
+    def generation_checked(self, backend: str, outcome: str) -> None:
+        key = (backend, outcome)
+        self.generations[key] = self.generations.get(key, 0) + 1
+
     def _count_tokens(self, record: RequestRecord, direction: str, count: int) -> None:
         key = (record.backend, record.model if record.route else "", direction)
         self.tokens[key] = self.tokens.get(key, 0) + count
@@ -110,6 +115,10 @@ class GatewayCollector(Collector):
         yield _counter(
             "pointsman_fallbacks", "Requests that moved on from one backend to another.",
             ("route", "from", "to", "reason"), m.fallbacks.items(),
+        )  # fmt: skip
+        yield _counter(
+            "pointsman_generation_checks", "Checks by one token, by what they found.", ("backend", "outcome"),
+            m.generations.items(),
         )  # fmt: skip
         yield _counter(
             "pointsman_tokens", "Tokens as the backends counted them; direction is input or output.",

@@ -6,13 +6,13 @@ objects mean (`resources.py`, `domain/table.py`).
 - Changes are gathered for `GATHER_SECONDS`; a table that equals the one in service is not put in its place, so that
   neither a status that is written nor a list that is repeated disturbs traffic.
 - API server away: the last table stays. Away at the start: the one saved in `state_dir`, with those pods that answer a
-  check (their addresses may belong to others by now); Secrets are not saved, so targets that need one wait.
+  check (their addresses may belong to others by now); Secrets and CA bundles are not saved, so targets that need one
+  wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,12 +21,15 @@ from pointsman.api import meta
 from pointsman.api.backend import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.health import ProbeOutcome
+from pointsman.domain.references import references
 from pointsman.domain.sharing import Crew, crew
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
-from pointsman.gateway.prober import open_session, probe
+from pointsman.gateway.probes.cheap import probe
+from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.sources import saved
 from pointsman.gateway.sources.files import explain_table
-from pointsman.gateway.sources.resources import SERVICE_LABEL, Parsed, endpoints_of, gateways_of, secret_value, trimmed
+from pointsman.gateway.sources.referenced import Referenced
+from pointsman.gateway.sources.resources import SERVICE_LABEL, Parsed, endpoints_of, gateways_of, trimmed
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import Connection
@@ -37,8 +40,6 @@ _log = logging.getLogger(__name__)
 GATHER_SECONDS = 0.02
 FIRST_SYNC_SECONDS = 5.0
 """After so long without a first list, a saved table is used."""
-SECRET_SECONDS = 2.0
-"""The first answer about a newly named Secret is awaited for so long."""
 SAVE_SECONDS = 1.0
 """Tables are saved this often at most."""
 RETRY_SAVED_SECONDS = 5.0
@@ -69,8 +70,7 @@ class ClusterSource:
         self._unsaved = asyncio.Event()
         self._backends = Parsed(LLMBackend.parse, meta.BACKEND_KIND)
         self._routes = Parsed(ModelRoute.parse, meta.ROUTE_KIND)
-        self._values: dict[str, SecretValue] = {}
-        self._secrets: dict[str, tuple[Reflector, asyncio.Task[None]]] = {}
+        self._referenced = Referenced(self._connection, namespace, self._changed)
         self._table: RoutingTable | None = None
         ours = [
             Selection(meta.GROUP, meta.VERSION, meta.BACKEND_PLURAL, namespace),
@@ -98,10 +98,10 @@ class ClusterSource:
                 await self._dirty.wait()
                 await asyncio.sleep(GATHER_SECONDS)
         finally:
-            tasks += [task for _, task in self._secrets.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._referenced.close()
             await self._connection.close()
 
     def _live(self) -> bool:
@@ -116,9 +116,10 @@ class ClusterSource:
         backends_seen, routes_seen, slices, ours = (reflector.items for reflector in self._watched)
         backends = self._backends.of(backends_seen)
         routes = self._routes.of(routes_seen)
-        await self._follow_secrets(backends)
+        await self._referenced.follow(references(backends))
         gateways = crew(gateways_of(ours.values()), self._state.name)
-        inputs = (backends, routes, endpoints_of(slices.values()), self._read_secrets(), gateways)
+        held = self._referenced.secrets(), self._referenced.config_maps()
+        inputs = (backends, routes, endpoints_of(slices.values()), *held, gateways)
         # In a thread: 1,000 backends and routes take 50 ms, which requests should not have to wait.
         table = await asyncio.to_thread(_compiled, self._table, *inputs)
         if table is None:
@@ -130,33 +131,6 @@ class ClusterSource:
         self._unsaved.set()
         if changed:
             explain_table(table)
-
-    async def _follow_secrets(self, backends: list[LLMBackend]) -> None:
-        """Watches exactly the Secrets that are named; returns when something is known of each."""
-        named = {b.spec.external.secret_ref.name for b in backends if b.spec.external and b.spec.external.secret_ref}
-        for name in self._secrets.keys() - named:
-            self._secrets.pop(name)[1].cancel()
-            self._values.pop(name, None)
-        fresh = []
-        for name in named - self._secrets.keys():
-            selection = Selection("", "v1", "secrets", self._namespace, fields=f"metadata.name={name}")
-            reflector = Reflector(self._connection, selection, self._changed, last_backoff=2.0)
-            self._secrets[name] = (reflector, asyncio.create_task(reflector.run()))
-            fresh.append(reflector.attempted)
-        if fresh:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SECRET_SECONDS):
-                    for attempted in fresh:
-                        await attempted.wait()
-
-    def _read_secrets(self) -> Mapping[str, SecretValue]:
-        values = {}
-        for name, (reflector, _) in self._secrets.items():
-            body = reflector.items.get(name)
-            if body is not None:
-                values[name] = secret_value(body, self._values.get(name))
-        self._values = values
-        return values
 
     # ---- while the API server is away
 
@@ -204,8 +178,8 @@ class ClusterSource:
     async def _answering(self, table: RoutingTable) -> set[str]:
         """Keys of the pods that answer a check."""
         ours = [(b, e) for b in table.backends.values() if b.engine is not Engine.EXTERNAL for e in b.endpoints]
-        async with open_session() as session:
-            found = await asyncio.gather(*(probe(session, b, e, self._state.clock) for b, e in ours))
+        async with ProbeClient(self._state.clock) as client:
+            found = await asyncio.gather(*(probe(client, b, e) for b, e in ours))
         return {e.key for (_, e), probed in zip(ours, found, strict=True) if probed.outcome in _ANSWERS}
 
 
@@ -215,10 +189,11 @@ def _compiled(
     routes: list[ModelRoute],
     endpoints: Mapping[str, tuple[PodEndpoint, ...]],
     secrets: Mapping[str, SecretValue],
+    config_maps: Mapping[str, SecretValue],
     gateways: Crew,
 ) -> RoutingTable | None:
     """The table; None when it says the same as `before`."""
-    table = compile_table(backends, routes, endpoints, secrets, gateways)
+    table = compile_table(backends, routes, endpoints, secrets, gateways, config_maps)
     return None if table == before else table
 
 

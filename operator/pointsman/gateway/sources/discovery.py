@@ -19,7 +19,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from pointsman.gateway.prober import LIST_LIMIT, open_session, read_body
+from pointsman.gateway.probes.cheap import LIST_LIMIT
+from pointsman.gateway.probes.client import open_session, read_body
 from pointsman.gateway.sources.findings import (
     USUAL_PORTS,
     Finding,

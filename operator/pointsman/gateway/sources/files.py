@@ -46,7 +46,8 @@ def signature(directory: Path | None) -> Signature:
 
 
 def compile_manifests(manifests: Manifests) -> RoutingTable:
-    return compile_table(manifests.backends.values(), manifests.routes.values(), {}, manifests.secrets)
+    m = manifests
+    return compile_table(m.backends.values(), m.routes.values(), {}, m.secrets, config_maps=m.config_maps)
 
 
 class FileSource:

@@ -158,7 +158,7 @@ def with_found(
         name = _free(_slug(asked), routes)
         body = route_body(name, [asked, *sorted(also)], targets)
         routes[name] = _aged(ModelRoute.parse(body), before.routes.get(name))
-    return Manifests(backends, routes, manifests.secrets)
+    return Manifests(backends, routes, manifests.secrets, manifests.config_maps)
 
 
 def _rank(server: Finding) -> tuple[int, bool, int]:

@@ -1,4 +1,5 @@
-"""Manifests read from files: LLMBackend (engine External), ModelRoute and Secret, each problem with its file and line.
+"""Manifests read from files: LLMBackend (engine External), ModelRoute, Secret and ConfigMap, each problem with its file
+and line.
 
 Decided here: what a directory of files says, and what is wrong with it. Not here: when it is read again (`files.py`)
 and what the resources amount to (`domain/table.py`, the same function as in a cluster).
@@ -16,7 +17,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,12 +32,16 @@ from pointsman.gateway.sources.documents import Document, Problem, read_document
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SECRET_KIND = "Secret"  # noqa: S105  the name of a kind
+CONFIG_MAP_KIND = "ConfigMap"
 
-_API_VERSIONS = {meta.BACKEND_KIND: meta.API_VERSION, meta.ROUTE_KIND: meta.API_VERSION, SECRET_KIND: "v1"}
+_API_VERSIONS = {
+    meta.BACKEND_KIND: meta.API_VERSION, meta.ROUTE_KIND: meta.API_VERSION, SECRET_KIND: "v1", CONFIG_MAP_KIND: "v1",
+}  # fmt: skip
 _FIELDS = {
     meta.BACKEND_KIND: {"apiVersion", "kind", "metadata", "spec", "status"},
     meta.ROUTE_KIND: {"apiVersion", "kind", "metadata", "spec", "status"},
     SECRET_KIND: {"apiVersion", "kind", "metadata", "data", "stringData", "type", "immutable"},
+    CONFIG_MAP_KIND: {"apiVersion", "kind", "metadata", "data", "binaryData", "immutable"},
 }
 _Spec = TypeVar("_Spec", bound=BaseModel)
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -61,14 +66,15 @@ class Manifests:
     backends: Mapping[str, LLMBackend]
     routes: Mapping[str, ModelRoute]
     secrets: Mapping[str, SecretValue]
+    config_maps: Mapping[str, SecretValue] = field(default_factory=dict)
 
 
 EMPTY = Manifests({}, {}, {})
 
 
 def load(directory: Path, before: Manifests = EMPTY) -> Manifests:
-    """Reads the directory. An object that differs from `before` gets the next generation, and a Secret the next
-    version, so that they change when the content does. Raises `ManifestError`."""
+    """Reads the directory. An object that differs from `before` gets the next generation, a Secret or ConfigMap
+    the next version, so that they change when the content does. Raises `ManifestError`."""
     reader = _Reader(before)
     try:
         files = manifest_files(directory)
@@ -84,7 +90,7 @@ def load(directory: Path, before: Manifests = EMPTY) -> Manifests:
         )
     if reader.problems:
         raise ManifestError(sorted(reader.problems))
-    return Manifests(reader.backends, reader.routes, reader.secrets)
+    return Manifests(reader.backends, reader.routes, reader.secrets, reader.config_maps)
 
 
 def manifest_files(directory: Path) -> list[Path]:
@@ -102,6 +108,7 @@ class _Reader:
         self.backends: dict[str, LLMBackend] = {}
         self.routes: dict[str, ModelRoute] = {}
         self.secrets: dict[str, SecretValue] = {}
+        self.config_maps: dict[str, SecretValue] = {}
         self.places: dict[tuple[str, str], str] = {}
         self.problems: list[Problem] = []
 
@@ -127,7 +134,7 @@ class _Reader:
         kind = body.get("kind")
         if not isinstance(kind, str) or kind not in _API_VERSIONS:
             what = f"kind {kind} is not read from files" if isinstance(kind, str) and kind else "kind is missing"
-            return problem(f"{what}: only LLMBackend, ModelRoute and Secret are", "kind")
+            return problem(f"{what}: only LLMBackend, ModelRoute, Secret and ConfigMap are", "kind")
         if body.get("apiVersion") != _API_VERSIONS[kind]:
             return problem(f"apiVersion of kind {kind} must be {_API_VERSIONS[kind]}", "apiVersion")
         unknown = [key for key in body if key not in _FIELDS[kind]]
@@ -145,7 +152,9 @@ class _Reader:
         if other != place:
             return problem(f"{kind} {name} is already defined in {other}: remove one of them", "metadata", "name")
         if kind == SECRET_KIND:
-            return self._read_secret(doc, name)
+            return self._read_values(doc, name, {"data": True, "stringData": False}, self.secrets, self.before.secrets)
+        if kind == CONFIG_MAP_KIND:
+            return self._read_values(doc, name, {"data": False}, self.config_maps, self.before.config_maps)
         if kind == meta.BACKEND_KIND:
             return self._read_backend(doc, name)
         return self._read_route(doc, name)
@@ -177,23 +186,31 @@ class _Reader:
             self.problems.append(Problem(doc.file, doc.line("spec"), message))
         return None
 
-    def _read_secret(self, doc: Document, name: str) -> None:
+    def _read_values(
+        self,
+        doc: Document,
+        name: str,
+        sections: Mapping[str, bool],
+        into: dict[str, SecretValue],
+        before: Mapping[str, SecretValue],
+    ) -> None:
+        """A Secret or ConfigMap. `sections`: where its values stand, True for those in base64."""
         values: dict[str, str] = {}
         found = len(self.problems)
-        for section in ("data", "stringData"):
+        for section, encoded in sections.items():
             entries = doc.body.get(section) or {}
             if not isinstance(entries, dict):
                 self.problems.append(Problem(doc.file, doc.line(section), f"{section}: must be a map of keys to text"))
                 continue
             for key, value in entries.items():
                 try:
-                    values[str(key)] = _secret_text(value, encoded=section == "data")
+                    values[str(key)] = _text(value, encoded=encoded)
                 except ValueError as e:
                     self.problems.append(Problem(doc.file, doc.line(section, key), f"{section}.{key}: {e}"))
         if len(self.problems) == found:
-            old = self.before.secrets.get(name)
+            old = before.get(name)
             version = _next(int(old.version), old.data == values) if old else 1
-            self.secrets[name] = SecretValue(str(version), values)
+            into[name] = SecretValue(str(version), values)
 
 
 def _next(number: int, same: bool) -> int:
@@ -205,7 +222,7 @@ def _meta(name: str, generation: int) -> Meta:
 
 
 def _name_complaint(kind: str, name: object) -> str | None:
-    if kind == SECRET_KIND:
+    if kind in (SECRET_KIND, CONFIG_MAP_KIND):
         if isinstance(name, str) and len(name) <= 253 and _OBJECT_NAME.fullmatch(name):
             return None
         return "metadata.name must be the name of an object: lower-case letters, digits, '-' and '.'"
@@ -214,7 +231,7 @@ def _name_complaint(kind: str, name: object) -> str | None:
     return NAME_MESSAGE
 
 
-def _secret_text(value: object, *, encoded: bool) -> str:
+def _text(value: object, *, encoded: bool) -> str:
     """Raises `ValueError` with what is wrong, without the value."""
     if not isinstance(value, str):
         raise ValueError("must be text: put it in quotes")

@@ -112,6 +112,14 @@ def gateways_of(slices: Iterable[Object]) -> frozenset[str]:
     return frozenset(found)
 
 
+def config_map_value(body: Object, before: SecretValue | None) -> SecretValue:
+    """A ConfigMap's text values. The version changes only when they do."""
+    data = {str(k): str(v) for k, v in (body.get("data") or {}).items()}
+    if before is not None and before.data == data:
+        return before
+    return SecretValue(str(body["metadata"].get("resourceVersion", "")), data)
+
+
 def secret_value(body: Object, before: SecretValue | None) -> SecretValue:
     """A Secret's text values. The version changes only when they do. A service account's token is nobody's API key:
     whoever may write an LLMBackend could send it anywhere, so such a Secret counts as empty."""

@@ -1,9 +1,9 @@
-"""Making connections: names resolved, addresses tried in turn, TLS verified.
+"""Making connections: names resolved, addresses tried in turn, proxies passed, TLS verified.
 
 Decided here: which address is tried when, and which fault a failed dial is. Not here: whether a fault counts.
 
 Names are looked up off the loop, answers kept for `DNS_SECONDS` and served stale when a later look-up fails: an outage
-of the resolver is no outage of the backend.
+of the resolver is no outage of the backend. Through a proxy it is the proxy that resolves the backend's name.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pointsman.api.backend import Engine
+from pointsman.domain.failure import fault
+from pointsman.domain.proxies import NO_PROXIES, Proxies, Proxy
+from pointsman.domain.table import Backend, Endpoint
+from pointsman.domain.trust import Trust
 from pointsman.domain.verdict import Why
 from pointsman.gateway.upstream.connection import UpstreamConnection
+from pointsman.gateway.upstream.trust import BAD_BUNDLE, TlsContexts, explain_tls
+from pointsman.gateway.upstream.trust import default_tls as default_tls
+from pointsman.gateway.upstream.tunnel import ProxyFailed, open_tunnel
 
 DNS_SECONDS = 30.0
 ADDRESS_MIN_SECONDS = 0.25
@@ -25,23 +33,18 @@ ADDRESS_MIN_SECONDS = 0.25
 
 
 class DialFailed(Exception):
-    def __init__(self, why: Why) -> None:
+    def __init__(self, why: Why, sentence: str = "") -> None:
+        """`sentence` says it better than the reason alone does."""
         super().__init__(why.value)
         self.why = why
+        usual = fault(why)
+        self.judged = replace(usual, sentence=sentence) if sentence else usual
 
 
 @dataclass
 class _Resolved:
     addresses: tuple[str, ...]
     until: float
-
-
-def default_tls() -> ssl.SSLContext:
-    """Verifies certificates and names, by the system's roots (or SSL_CERT_FILE)."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class Resolver:
@@ -81,26 +84,54 @@ class Resolver:
         return addresses
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a backend's endpoint is reached."""
+
+    host: str
+    port: int
+    tls: bool = False
+    trust: Trust | None = None
+    """The authorities that its certificate must come from; None: the system's."""
+    proxy: Proxy | None = None
+
+
+def way_to(backend: Backend, endpoint: Endpoint, proxies: Proxies) -> Way:
+    """The proxies of the environment are for what is elsewhere: a pod is never reached through one."""
+    e = endpoint
+    proxy = proxies.of(e.host, e.port, tls=e.tls) if backend.engine is Engine.EXTERNAL else None
+    return Way(e.host, e.port, e.tls, backend.trust, proxy)
+
+
 class Dialer:
-    def __init__(self, clock: Callable[[], float], tls: Callable[[], ssl.SSLContext] = default_tls) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        tls: Callable[[], ssl.SSLContext] = default_tls,
+        proxies: Proxies = NO_PROXIES,
+    ) -> None:
         self._clock = clock
         self.resolver = Resolver(clock)
-        self._make_tls = tls
-        self._tls: ssl.SSLContext | None = None
+        self._contexts = TlsContexts(tls)
+        self._proxies = proxies
 
-    async def dial(
-        self, host: str, port: int, tls: bool, timeout: float, factory: Callable[[], UpstreamConnection]
-    ) -> UpstreamConnection:
+    def way(self, backend: Backend, endpoint: Endpoint) -> Way:
+        return way_to(backend, endpoint, self._proxies)
+
+    async def dial(self, way: Way, timeout: float, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         """Raises `DialFailed`."""
         deadline = self._clock() + timeout
+        proxy = way.proxy
+        if proxy is not None and proxy.problem:
+            raise DialFailed(Why.PROXY, proxy.problem)
+        context = self._context(way)
+        host, port = (way.host, way.port) if proxy is None else (proxy.host, proxy.port)
         try:
             async with asyncio.timeout(timeout):
                 addresses = await self.resolver.addresses(host)
-        except TimeoutError:
-            raise DialFailed(Why.DNS) from None
-        except OSError:
-            raise DialFailed(Why.DNS) from None
-        failed = Why.CONNECT_TIMEOUT
+        except (TimeoutError, OSError):
+            raise _no_name(proxy) from None
+        failed = _too_late(proxy)
         for n, address in enumerate(addresses):
             left = deadline - self._clock()
             if left <= 0:
@@ -108,32 +139,55 @@ class Dialer:
             share = max(left / (len(addresses) - n), min(left, ADDRESS_MIN_SECONDS))
             try:
                 async with asyncio.timeout(share):
-                    connection = await self._connect(host, address, port, tls, factory)
+                    connection = await _connect(way, address, port, context, factory)
             except (OSError, ssl.SSLError) as e:
-                failed = _why(e)
+                failed = _why(e, way)
                 continue
+            except ProxyFailed as e:
+                raise DialFailed(Why.PROXY, str(e)) from None
             if n:
                 self.resolver.prefer(host, address)
             return connection
-        raise DialFailed(failed)
+        raise failed
 
-    async def _connect(
-        self, host: str, address: str, port: int, tls: bool, factory: Callable[[], UpstreamConnection]
-    ) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
-        if not tls:
-            transport, connection = await loop.create_connection(factory, address, port)
-        else:
-            if self._tls is None:
-                self._tls = self._make_tls()
-            transport, connection = await loop.create_connection(
-                factory, address, port, ssl=self._tls, server_hostname=host
-            )
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            # A peer that vanished without a word must not hold a stream for ever.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    def _context(self, way: Way) -> ssl.SSLContext | None:
+        if not way.tls:
+            return None
+        try:
+            return self._contexts.of(way.trust)
+        except ssl.SSLError:
+            raise DialFailed(Why.TLS, BAD_BUNDLE) from None
+
+
+async def _connect(
+    way: Way, address: str, port: int, context: ssl.SSLContext | None, factory: Callable[[], UpstreamConnection]
+) -> UpstreamConnection:
+    loop = asyncio.get_running_loop()
+    if context is None or way.proxy is None:
+        name = way.host if context is not None else None
+        transport, connection = await loop.create_connection(factory, address, port, ssl=context, server_hostname=name)
+        _keep_alive(transport)
         return connection
+    outer, _ = await loop.create_connection(asyncio.Protocol, address, port)
+    try:
+        _keep_alive(outer)
+        await open_tunnel(outer, way.proxy, way.host, way.port)
+        connection = factory()
+        inner = await loop.start_tls(outer, connection, context, server_hostname=way.host)
+        if inner is None:
+            raise ConnectionResetError
+    except BaseException:
+        outer.abort()
+        raise
+    connection.connection_made(inner)
+    return connection
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        # A peer that vanished without a word must not hold a stream for ever.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 async def _getaddrinfo(host: str) -> tuple[str, ...]:
@@ -149,15 +203,30 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _why(error: Exception) -> Why:
-    if isinstance(error, ssl.SSLError | ssl.CertificateError):
-        return Why.TLS
-    if isinstance(error, ConnectionRefusedError):
-        return Why.REFUSED
+def _no_name(proxy: Proxy | None) -> DialFailed:
+    if proxy is None:
+        return DialFailed(Why.DNS)
+    return DialFailed(Why.PROXY, "the name of its proxy cannot be resolved")
+
+
+def _too_late(proxy: Proxy | None) -> DialFailed:
+    if proxy is None:
+        return DialFailed(Why.CONNECT_TIMEOUT)
+    return DialFailed(Why.CONNECT_TIMEOUT, "its proxy opened no way to it within its time")
+
+
+def _why(error: Exception, way: Way) -> DialFailed:
+    if isinstance(error, ssl.SSLError):
+        return DialFailed(Why.TLS, explain_tls(error, own_bundle=way.trust is not None))
     if isinstance(error, TimeoutError):
-        return Why.CONNECT_TIMEOUT
+        return _too_late(way.proxy)
+    refused = isinstance(error, ConnectionRefusedError)
+    if way.proxy is not None:
+        return DialFailed(Why.PROXY, "its proxy refuses connections" if refused else "its proxy cannot be reached")
+    if refused:
+        return DialFailed(Why.REFUSED)
     if isinstance(error, socket.gaierror):
-        return Why.DNS
+        return DialFailed(Why.DNS)
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL):
-        return Why.UNREACHABLE
-    return Why.RESET
+        return DialFailed(Why.UNREACHABLE)
+    return DialFailed(Why.RESET)
