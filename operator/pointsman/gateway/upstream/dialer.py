@@ -118,7 +118,13 @@ class Dialer:
     def way(self, backend: Backend, endpoint: Endpoint) -> Way:
         return way_to(backend, endpoint, self._proxies)
 
-    async def dial(self, way: Way, timeout: float, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+    async def dial(
+        self, host: str, port: int, tls: bool, timeout: float, factory: Callable[[], UpstreamConnection]
+    ) -> UpstreamConnection:
+        """Raises `DialFailed`."""
+        return await self.reach(Way(host, port, tls), timeout, factory)
+
+    async def reach(self, way: Way, timeout: float, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         """Raises `DialFailed`."""
         deadline = self._clock() + timeout
         proxy = way.proxy

@@ -1,8 +1,8 @@
 """Idle connections per endpoint, and the part of a request that never changes for it.
 
-Decided here: which idle connection is taken, and how old it may be. A change of address, CA bundle or credential makes
-a new pool: nothing of the old one is used again. A dial to an endpoint that leaves ends at once: the address of a pod
-that is gone answers nothing, not even with a refusal.
+Decided here: which idle connection is taken, and how old it may be. A change of address, TLS or credential makes a new
+pool: nothing of the old one is used again. A dial to an endpoint that leaves ends at once: the address of a pod that is
+gone answers nothing, not even with a refusal.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.connection import UpstreamConnection
-from pointsman.gateway.upstream.dialer import Dialer, DialFailed, Way
+from pointsman.gateway.upstream.dialer import Dialer, DialFailed
 
 
 class EndpointPool:
     """Connections to one endpoint, the freshest taken first."""
 
     __slots__ = (
-        "_clock", "_dialer", "_dials", "_gone", "_head", "_idle", "_limits", "_way", "closed", "endpoint", "json_head",
+        "_clock", "_dialer", "_dials", "_gone", "_head", "_idle", "_limits", "closed", "endpoint", "json_head",
         "stream_head",
     )  # fmt: skip
 
@@ -30,8 +30,7 @@ class EndpointPool:
         self, backend: Backend, endpoint: Endpoint, dialer: Dialer, limits: Limits, clock: Callable[[], float]
     ) -> None:
         self.endpoint = endpoint
-        self._way = dialer.way(backend, endpoint)
-        self._head = _static_head(backend, endpoint, self._way)
+        self._head = _static_head(backend, endpoint)
         self.json_head = self._head + b"accept: application/json\r\n"
         """Request line and headers, but those of one request."""
         self.stream_head = self._head + b"accept: text/event-stream\r\n"
@@ -45,8 +44,7 @@ class EndpointPool:
 
     def leads_to(self, backend: Backend, endpoint: Endpoint) -> bool:
         """Would a new pool for these be the same?"""
-        way = self._dialer.way(backend, endpoint)
-        return self.endpoint == endpoint and self._way == way and self._head == _static_head(backend, endpoint, way)
+        return self.endpoint == endpoint and self._head == _static_head(backend, endpoint)
 
     def take(self, now: float) -> UpstreamConnection | None:
         idle = self._idle
@@ -61,8 +59,11 @@ class EndpointPool:
         """Raises `DialFailed`."""
         if self._gone:
             raise DialFailed(Why.GONE)
+        e = self.endpoint
         task = asyncio.ensure_future(
-            self._dialer.dial(self._way, timeout, lambda: UpstreamConnection(self._limits, self.give_back, self._clock))
+            self._dialer.dial(
+                e.host, e.port, e.tls, timeout, lambda: UpstreamConnection(self._limits, self.give_back, self._clock)
+            )
         )
         self._dials.add(task)
         try:
@@ -108,20 +109,15 @@ class EndpointPool:
                 task.cancel()
 
 
-def _static_head(backend: Backend, endpoint: Endpoint, way: Way) -> bytes:
+def _static_head(backend: Backend, endpoint: Endpoint) -> bytes:
     """The allow-list of headers to a backend: these, and the request id and trace of the request itself."""
-    # A proxy for http reads the whole URL (RFC 9112, 3.2.2); one for https sees nothing of it.
-    proxy = way.proxy if not way.tls else None
-    origin = f"http://{backend.host_header or endpoint.address}" if proxy is not None else ""
     lines = [
-        f"POST {origin}{endpoint.base_path}/chat/completions HTTP/1.1",
+        f"POST {endpoint.base_path}/chat/completions HTTP/1.1",
         f"host: {backend.host_header or endpoint.address}",
         "content-type: application/json",
         "accept-encoding: identity",
         f"user-agent: pointsman/{__version__}",
     ]
-    if proxy is not None and proxy.authorization:
-        lines.append(f"proxy-authorization: {proxy.authorization}")
     if backend.credential is not None:
         lines.append(f"authorization: Bearer {backend.credential.value}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n"
