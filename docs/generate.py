@@ -126,6 +126,7 @@ MEANING = {
     Verdict.DENIED: ("this credential only, until the Secret changes or a trial after 60 s, doubling to 10 min", "yes"),
     Verdict.FAILURE: ("yes", "yes"),
     Verdict.STALLED: ("only if nothing on that endpoint advanced meanwhile", "yes"),
+    Verdict.SLOW: ("no: it counts as slower", "asked beside it, and it answered first"),
     Verdict.CANCELLED: ("no", "no"),
 }
 """What each verdict does to the endpoint, and to the request."""

@@ -37,6 +37,8 @@ class Recorder:
     attempts: list[Attempt] = field(default_factory=list)
     fallbacks: list[tuple[str, str, str]] = field(default_factory=list)
     generations: list[tuple[str, str]] = field(default_factory=list)
+    waits: list[tuple[str, str]] = field(default_factory=list)
+    hedges: list[str] = field(default_factory=list)
     started: int = 0
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     """At least one request is over."""
@@ -56,6 +58,12 @@ class Recorder:
 
     def generation_checked(self, backend: str, outcome: str) -> None:
         self.generations.append((backend, outcome))
+
+    def waited(self, route: str, awaited: str, outcome: str) -> None:
+        self.waits.append((awaited, outcome))
+
+    def hedged(self, route: str, outcome: str) -> None:
+        self.hedges.append(outcome)
 
     @property
     def verdicts(self) -> list[tuple[str, str, str]]:

@@ -44,13 +44,13 @@ class Tried:
 
 
 def next_attempt(
-    route: Route, ordering: Ordering, tried: Sequence[Tried], *, fallback: bool
+    route: Route, ordering: Ordering, tried: Sequence[Tried], *, fallback: bool, once: bool = False
 ) -> tuple[Candidate, Endpoint] | None:
-    """The next candidate and the endpoint of it to ask; None when the request ends here."""
+    """The next candidate and the endpoint of it to ask; None when the request ends here. `once`: see below."""
     if not tried:
         return _first(ordering.candidates, tried)
     spent = [t for t in tried if t.costs]
-    left = attempts_left(route, tried, fallback=fallback)
+    left = attempts_left(route, tried, fallback=fallback, once=once)
     if left == 0:
         return None
     closed = {t.target.index for t in tried if t.judged.verdict in _TARGET_WIDE}
@@ -66,8 +66,9 @@ def next_attempt(
     return _first(spared, tried) or _again(open_, tried)
 
 
-def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool) -> int:
-    """How many attempts this request still has; 0 when it ends here whoever could answer."""
+def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool, once: bool = False) -> int:
+    """How many attempts this request still has; 0 when it ends here whoever could answer. `once`: its body is not kept,
+    so that whoever has received it is the last."""
     if not tried:
         return route.max_attempts
     last = tried[-1]
@@ -77,6 +78,8 @@ def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool) -> in
     if len(tried) >= MAX_DIALS + route.max_attempts or len(tried) - len(spent) >= MAX_DIALS:
         return 0
     if not (fallback and route.fallback) and last.costs:
+        return 0
+    if once and spent:
         return 0
     return max(0, route.max_attempts - len(spent))
 
@@ -135,8 +138,11 @@ _BUSY = (Barred.SATURATED, Barred.AT_LIMIT)
 _NEVER_SERVED = frozenset((Verdict.LOADING, Verdict.DENIED, Verdict.MODEL_MISSING))
 
 
-def surrender(model: str, tried: Sequence[Tried], excluded: Sequence[Excluded], now: float) -> Surrender:
-    """failover.md rule 3: the status, and one line per attempt. Never a secret, a URL or an upstream's own words."""
+def surrender(
+    model: str, tried: Sequence[Tried], excluded: Sequence[Excluded], now: float, *, late: bool = False
+) -> Surrender:
+    """failover.md rule 3: the status, and one line per attempt. Never a secret, a URL or an upstream's own words.
+    `late`: the route's total time is over."""
     lines = [f"- {t.target.backend.name} ({t.target.model}): {t.judged.verdict.value}, {t.judged.why.value}: "
              f"{t.judged.sentence}, after {t.ms:.0f} ms" for t in tried]  # fmt: skip
     shown = [e for e in excluded if e.reason is not Barred.FALLBACK_OFF]
@@ -150,7 +156,7 @@ def surrender(model: str, tried: Sequence[Tried], excluded: Sequence[Excluded], 
         status, code, head = 429, "all_backends_busy", "every backend is busy"
         retry = max(1.0, min(waits, default=1.0))
         return Surrender(status, code, _message(model, head, lines), retry)
-    if any(t.judged.why is Why.TOTAL_TIMEOUT for t in tried):
+    if late or any(t.judged.why is Why.TOTAL_TIMEOUT for t in tried):
         return Surrender(504, "timeout", _message(model, "no answer within the route's total time", lines))
     if verdicts <= _NEVER_SERVED:
         useless = bool(verdicts) and Verdict.LOADING not in verdicts

@@ -82,6 +82,9 @@ class Ordering:
 _LEAST_BAD = (Obstacle.DRILL, Obstacle.LOADING, Obstacle.UNHEALTHY, Obstacle.MODEL_MISSING)
 """What TryOne may try, best first. Denied and saturated endpoints stay out."""
 
+_SERVES = (Obstacle.RAMPING, Obstacle.AT_LIMIT)
+"""What keeps a request out now, though the endpoint serves."""
+
 _MESSAGES = {
     Obstacle.UNHEALTHY: "it does not answer{detail}",
     Obstacle.SATURATED: "it is busy{left}",
@@ -154,7 +157,7 @@ def target_states(route: Route, health: Health, now: float) -> Iterator[tuple[Ta
         for endpoint in target.backend.endpoints:
             machine = health.machine(endpoint.key)
             hindrance = machine.hindrance(target.upstream_model, _version(target), now) if machine else None
-            if machine is None or hindrance is None or hindrance.obstacle is Obstacle.RAMPING:
+            if machine is None or hindrance is None or hindrance.obstacle in _SERVES:
                 yield target, None
                 break
             hindrances.append((hindrance, machine))

@@ -27,6 +27,11 @@ _SENTENCES: Mapping[Why, tuple[Verdict, str]] = {
     Why.FIRST_TOKEN_TIMEOUT: (Verdict.STALLED, "no content within firstToken"),
     Why.ANSWER_TIMEOUT: (Verdict.STALLED, "no answer within its time"),
     Why.IDLE_TIMEOUT: (Verdict.STALLED, "no further content within idle"),
+    Why.SLOW_FIRST_TOKEN: (
+        Verdict.SLOW,
+        "no content within firstTokenAfter; the target asked beside it was faster",
+    ),
+    Why.OUTRUN: (Verdict.CANCELLED, "the target that was asked before it answered first after all"),
     Why.TOTAL_TIMEOUT: (Verdict.CANCELLED, "the request's total time is over"),
     Why.CLIENT_GONE: (Verdict.CANCELLED, "the client went away"),
 }

@@ -17,6 +17,8 @@ DENIED_LAST_SECONDS = 600.0
 RETRY_AFTER_MAX_SECONDS = 60.0
 BUSY_PAUSE_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 LOADING_PAUSE_SECONDS = (0.5, 1.0, 2.0, 5.0)
+LOADING_LEAST_SECONDS = 0.25
+"""Whatever it says: no model is loaded sooner."""
 ANY_MODEL = ""
 
 
@@ -92,7 +94,7 @@ class Flags:
         pause = LOADING_PAUSE_SECONDS[min(self._loading_streak, last)]
         self._loading_streak += 1
         if retry_after is not None:
-            pause = min(max(retry_after, 0.0), LOADING_PAUSE_SECONDS[last])
+            pause = min(max(retry_after, LOADING_LEAST_SECONDS), LOADING_PAUSE_SECONDS[last])
         self.loading_until = now + pause
 
     def misses(self, model: str, now: float) -> None:

@@ -138,10 +138,13 @@ class EndpointMachine:
         self.limit = limit
         self.clear = self.clear and self.in_flight < limit
 
-    def end(self, trial: bool) -> None:
-        self.in_flight -= 1
+    def end(self, trial: bool) -> bool:
+        """True when this frees a slot that others may wait for."""
+        in_flight = self.in_flight
+        self.in_flight = in_flight - 1
         if trial:
             self.trials -= 1
+        return in_flight >= self.limit
 
     def succeeded(self, model: str, latency_ms: float | None, now: float) -> Transition | None:
         """A real answer: the best probe."""

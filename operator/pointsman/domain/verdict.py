@@ -20,6 +20,7 @@ class Verdict(StrEnum):
     DENIED = "Denied"
     FAILURE = "Failure"
     STALLED = "Stalled"
+    SLOW = "Slow"
     CANCELLED = "Cancelled"
 
 
@@ -42,6 +43,9 @@ class Why(StrEnum):
     FIRST_TOKEN_TIMEOUT = "FirstTokenTimeout"  # noqa: S105
     ANSWER_TIMEOUT = "AnswerTimeout"
     IDLE_TIMEOUT = "IdleTimeout"
+    SLOW_FIRST_TOKEN = "SlowFirstToken"  # noqa: S105
+    OUTRUN = "Outrun"
+    """Another attempt at the same request answered first."""
     TOTAL_TIMEOUT = "TotalTimeout"
     CLIENT_GONE = "ClientGone"
     # the answer's form

@@ -46,9 +46,10 @@ def worth_waiting(
     waited: Collection[tuple[Awaited, int]],
     *,
     fallback: bool,
+    once: bool = False,
 ) -> Wait | None:
     """`choice` is what would be asked otherwise; `waited` holds what the request has waited for in vain."""
-    if not ordering.excluded or not attempts_left(route, tried, fallback=fallback):
+    if not ordering.excluded or not attempts_left(route, tried, fallback=fallback, once=once):
         return None
     worse = 1 << 30
     asked = {t.target.index for t in tried}

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pointsman.gateway.memory import memory_limit
 
 
 @dataclass(frozen=True)
 class Limits:
     head_bytes: int = 64 * 1024
     """A request's line and headers; more gives 431."""
-    body_bytes: int = 32 * 1024 * 1024
-    """A request's body; more gives 413. What is within is kept for replay."""
-    bodies_bytes: int = 256 * 1024 * 1024
-    """The bodies of all requests together; more gives 503."""
+    body_bytes: int = 64 * 1024 * 1024
+    """A request's body; more gives 413."""
+    replay_bytes: int = 32 * 1024 * 1024
+    """A larger body is not kept once it was sent: its request gets one attempt."""
+    kept_bytes: int = field(default_factory=lambda: memory_limit() // 4)
+    """The bodies of all requests together, until their answers begin; beyond that, requests get one attempt."""
+    bodies_bytes: int = field(default_factory=lambda: memory_limit() // 2)
+    """The same; beyond that, requests get 503."""
+    silent_seconds: float = 15.0
+    """A stream that waits (for a slot, for a target that is not ready) gets no byte for so long; then its head, and a
+    comment each time that this is over again."""
     upstream_head_bytes: int = 256 * 1024
     answer_bytes: int = 8 * 1024 * 1024
     """A JSON answer is judged whole up to here, then committed."""

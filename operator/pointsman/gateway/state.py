@@ -23,6 +23,8 @@ from pointsman.domain.report import (
 )
 from pointsman.domain.table import Backend, BrokenTarget, RefProblem, Route, RoutingTable
 from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, Meter, NoMeter, RequestRecord, TableChanged
+from pointsman.gateway.relay.hold import Hold
+from pointsman.gateway.relay.waiting_room import WaitingRoom
 
 _BEST = (State.HEALTHY, State.DEGRADED, State.PROBATION, State.UNKNOWN, State.UNHEALTHY)
 
@@ -50,6 +52,10 @@ class GatewayState:
         self._subscribers: list[Callable[[Event], None]] = []
         self.table = RoutingTable()
         self.health = HealthBook(self._health_changed)
+        self.waiting = WaitingRoom(lambda: self.table.crew)
+        """Requests that wait for a slot."""
+        self.held = Hold()
+        """Requests that wait for a target to get ready."""
         self.last_fallback: dict[str, FallbackEvent] = {}
         """Route → its newest fallback."""
         if table is not None:

@@ -68,6 +68,8 @@ class RequestRecord(msgspec.Struct, gc=False):
     """None when the backend did not say: unknown is never zero."""
     completion_tokens: int | None
     consumer: str = ""
+    queued_ms: float | None = None
+    """Of a request that waited for a slot, or for a target that was not ready."""
 
 
 class Meter(Protocol):
@@ -84,6 +86,13 @@ class Meter(Protocol):
 
     def generation_checked(self, backend: str, outcome: str) -> None:
         """A check by one token; `outcome` is a `ProbeOutcome`."""
+
+    def waited(self, route: str, awaited: str, outcome: str) -> None:
+        """A request's wait for a `Slot` or for `Warmth` is over: `Served`, `TimedOut`, `Full` (it could not wait at
+        all) or `Left` (the client did)."""
+
+    def hedged(self, route: str, outcome: str) -> None:
+        """A second target was asked beside the first: `Won` when its content came first, `Lost`, or `Failed`."""
 
 
 class NoMeter:
@@ -102,4 +111,10 @@ class NoMeter:
         return
 
     def generation_checked(self, backend: str, outcome: str) -> None:
+        return
+
+    def waited(self, route: str, awaited: str, outcome: str) -> None:
+        return
+
+    def hedged(self, route: str, outcome: str) -> None:
         return

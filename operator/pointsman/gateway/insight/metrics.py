@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from pointsman import __version__
+from pointsman.domain.book import slots
 from pointsman.domain.health import State
 from pointsman.gateway.insight.events import RequestRecord
 from pointsman.gateway.insight.genai import GenAiFigures
@@ -42,6 +43,9 @@ class GatewayMeter:
         self.fallbacks: dict[tuple[str, str, str, str], int] = {}
         self.generations: dict[tuple[str, str], int] = {}
         self.tokens: dict[tuple[str, str, str], int] = {}
+        self.waits: dict[tuple[str, str, str], int] = {}
+        self.queued: dict[str, Buckets] = {}
+        self.hedges: dict[tuple[str, str], int] = {}
         self.gen_ai = GenAiFigures()
 
     def request_started(self) -> None:
@@ -61,6 +65,11 @@ class GatewayMeter:
             if tokens is None:
                 tokens = self.first_tokens[route] = Buckets(DURATION_SECONDS)
             tokens.observe(record.first_token_ms / 1000)
+        if record.queued_ms is not None:
+            queued = self.queued.get(route)
+            if queued is None:
+                queued = self.queued[route] = Buckets(DURATION_SECONDS)
+            queued.observe(record.queued_ms / 1000)
         if route:
             self.gen_ai.observe(record)
         if not record.backend:
@@ -82,6 +91,14 @@ class GatewayMeter:
     def generation_checked(self, backend: str, outcome: str) -> None:
         key = (backend, outcome)
         self.generations[key] = self.generations.get(key, 0) + 1
+
+    def waited(self, route: str, awaited: str, outcome: str) -> None:
+        key = (route, awaited, outcome)
+        self.waits[key] = self.waits.get(key, 0) + 1
+
+    def hedged(self, route: str, outcome: str) -> None:
+        key = (route, outcome)
+        self.hedges[key] = self.hedges.get(key, 0) + 1
 
     def _count_tokens(self, record: RequestRecord, direction: str, count: int) -> None:
         key = (record.backend, record.model if record.route else "", direction)
@@ -124,7 +141,16 @@ class GatewayCollector(Collector):
             "pointsman_tokens", "Tokens as the backends counted them; direction is input or output.",
             ("backend", "model", "direction"), m.tokens.items(),
         )  # fmt: skip
+        yield _counter(
+            "pointsman_waits", "Requests that waited for a Slot or for Warmth, or would have, by how that ended.",
+            ("route", "for", "outcome"), m.waits.items(),
+        )  # fmt: skip
+        yield _counter(
+            "pointsman_hedges", "Streams asked of a second target beside a slow first one, by whether it was faster.",
+            ("route", "outcome"), m.hedges.items(),
+        )  # fmt: skip
         for name, text, found in (
+            ("pointsman_queue_seconds", "How long requests that waited did so.", m.queued),
             ("pointsman_request_duration_seconds", "From the request's first byte to the answer's last.", m.durations),
             ("pointsman_first_token_seconds", "From asking who answered to the first content.", m.first_tokens),
         ):
@@ -144,6 +170,7 @@ class GatewayCollector(Collector):
         yield open_now
 
     def _endpoints(self) -> Iterator[Metric]:
+        yield from self._rooms()
         in_flight = GaugeMetricFamily("pointsman_in_flight", "Attempts in flight at a backend.", labels=("backend",))
         health = GaugeMetricFamily(
             "pointsman_endpoint_health", "1 for the state that the endpoint is in, else 0.",
@@ -162,6 +189,28 @@ class GatewayCollector(Collector):
             in_flight.add_metric((backend.name,), total)
         yield in_flight
         yield health
+
+    def _rooms(self) -> Iterator[Metric]:
+        state = self._state
+        limit = GaugeMetricFamily(
+            "pointsman_in_flight_limit", "Attempts that this gateway may have in flight at a limited backend.",
+            labels=("backend",),
+        )  # fmt: skip
+        queued = GaugeMetricFamily(
+            "pointsman_queued", "Requests that wait for a slot of a limited backend.", labels=("backend",)
+        )
+        held = GaugeMetricFamily(
+            "pointsman_held", "Requests that wait for a target that is not ready.", labels=("route",)
+        )
+        for backend in state.table.backends.values():
+            if backend.capacity is not None:
+                most = sum(slots(backend, e, state.table.crew) for e in backend.endpoints)
+                limit.add_metric((backend.name,), most)
+                queued.add_metric((backend.name,), state.waiting.waiting(backend.name))
+        for route in state.table.routes.values():
+            if route.hold is not None:
+                held.add_metric((route.name,), state.held.count(route.name))
+        yield from (limit, queued, held)
 
     def _config(self) -> Iterator[Metric]:
         source, table = self._source, self._state.table
