@@ -135,7 +135,7 @@ def _asks_usage(stream_options: msgspec.Raw) -> bool | Complaint:
     return bool(options and options.get("include_usage"))
 
 
-def compose(request: ChatRequest, model: str, *, ask_usage: bool) -> bytes:
+def compose(request: ChatRequest, model: str, ask_usage: bool = False) -> bytes:
     """The body for a backend that calls the model `model`; with `ask_usage` a stream is asked for its usage frame."""
     body = request.body
     start, end = request.model_span

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from pointsman.dialects.sse import Frame
+from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, said_in
 from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 
@@ -21,13 +22,6 @@ ERROR_INSIDE = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under statu
 _ABSENT = msgspec.Raw()
 NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
 """Values that say nothing."""
-
-
-class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens as the backend counted them; None when it did not say."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
 
 
 class _Part(msgspec.Struct, gc=False):

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from pointsman.dialects.openai import ChatRequest, Complaint, parse_plain
-from pointsman.dialects.openai_answer import ChatStream, Usage, judge_choices
+from pointsman.dialects.openai_answer import ChatStream, judge_choices
+from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said
 from pointsman.domain.verdict import Judgement
 

@@ -77,7 +77,7 @@ def parse_response_request(body: bytes) -> ResponsesRequest | Complaint:
     )  # fmt: skip
 
 
-def compose_response_request(request: ChatRequest, model: str, *, ask_usage: bool) -> bytes:
+def compose_response_request(request: ChatRequest, model: str, ask_usage: bool = False) -> bytes:
     """The body for a backend that calls the model `model`. Usage is in every answer: nothing is asked for."""
     return splice_model(request, model)
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.dialects.openai import error_value
-from pointsman.dialects.openai_answer import BROKEN_JSON, ERROR_INSIDE, NOTHING, Usage
+from pointsman.dialects.openai_answer import BROKEN_JSON, ERROR_INSIDE, NOTHING
 from pointsman.dialects.openai_responses import ResponsesRequest
 from pointsman.dialects.sse import Frame
+from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, said_in
 from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 

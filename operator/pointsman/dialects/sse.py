@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
+from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, judge_said
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Verdict, Why
 
@@ -45,6 +46,8 @@ class EventReader(Protocol):
 
     @property
     def finished(self) -> bool: ...
+    @property
+    def usage(self) -> Usage | None: ...
     def read(self, data: bytes, event: str) -> Frame: ...
     def verdict(self) -> Judgement: ...
 

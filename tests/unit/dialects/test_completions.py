@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pointsman.dialects.openai import ChatRequest, Complaint, compose
-from pointsman.dialects.openai_answer import Usage
 from pointsman.dialects.openai_completions import TextStream, judge_completion, parse_completion
 from pointsman.dialects.sse import EventStream
+from pointsman.dialects.usage import Usage
 from pointsman.domain.verdict import SUCCESS, Why
 
 DONE = b"data: [DONE]\n\n"

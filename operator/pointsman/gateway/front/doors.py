@@ -1,6 +1,7 @@
 """Which operation does a path name, and what is answered without asking a backend?
 
-Decided here: paths, methods, and the answers that need no backend. Not here: how a chat travels (`relay/exchange.py`).
+Decided here: paths, methods, and the answers that need no backend. Not here: how a request
+travels (`relay/exchange.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pointsman.dialects.openai import (
     complaint_body,
     model_body,
     models_body,
-    parse_chat,
 )
+from pointsman.dialects.openai_operations import CHAT
+from pointsman.dialects.operation import Operation
 from pointsman.gateway.front.request_reader import Request
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.exchange import Exchange
@@ -28,22 +30,23 @@ if TYPE_CHECKING:
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
-CHAT = b"/v1/chat/completions"
+_OPERATIONS = {b"/v1" + operation.path.encode(): operation for operation in (CHAT,)}
 MODELS = b"/v1/models"
 _NAMES_SHOWN = 50
 
 
 def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchange | None:
-    """Begins a chat and returns its exchange, or answers at once and returns None."""
+    """Begins an operation and returns its exchange, or answers at once and returns None."""
     headers = request.headers
     request_id = headers.get(b"x-request-id")
     if request_id is None or _REQUEST_ID.fullmatch(request_id) is None:
         request_id = path.new_id()
-    if request.path == CHAT:
+    operation = _OPERATIONS.get(request.path)
+    if operation is not None:
         if request.method != b"POST":
             _no(path, client, request, request_id, _wrong_method("POST"), b"allow: POST\r\n")
             return None
-        return _chat(path, client, request, request_id)
+        return _generate(path, client, operation, request, request_id)
     if request.path == MODELS or request.path.startswith(MODELS + b"/"):
         if request.method not in (b"GET", b"HEAD"):
             _no(path, client, request, request_id, _wrong_method("GET"), b"allow: GET, HEAD\r\n")
@@ -56,28 +59,28 @@ def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchang
     return None
 
 
-def _chat(path: DataPath, client: ClientConnection, request: Request, request_id: bytes) -> Exchange | None:
+def _generate(
+    path: DataPath, client: ClientConnection, operation: Operation, request: Request, request_id: bytes
+) -> Exchange | None:
     started = path.state.clock()
     headers = request.headers
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         complaint = Complaint(415, "send the body without Content-Encoding", "unsupported_encoding")
         _no(path, client, request, request_id, complaint)
         return None
-    chat = parse_chat(request.body)
-    if not isinstance(chat, ChatRequest):
-        _no(path, client, request, request_id, chat)
+    asked = operation.parse(request.body)
+    if not isinstance(asked, ChatRequest):
+        _no(path, client, request, request_id, asked)
         return None
-    entry = path.roster.entry(chat.model)
+    entry = path.roster.entry(asked.model)
     if entry is None:
-        _no(path, client, request, request_id, unknown_model(path, chat.model))
+        _no(path, client, request, request_id, unknown_model(path, asked.model))
         return None
     trace = b""
     fallback = True
     if len(headers) > 2:
         trace, fallback = _trace(headers), headers.get(b"x-pointsman-fallback", b"").lower() != b"none"
-    exchange = Exchange(
-        path, client, chat, entry, request_id, trace, fallback=fallback, keep_alive=request.keep_alive, started=started
-    )
+    exchange = Exchange(path, client, operation, asked, entry, request_id, trace, fallback, request.keep_alive, started)
     path.state.meter.request_started()
     return exchange
 

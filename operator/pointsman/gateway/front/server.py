@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import cast
+from typing import Any, cast
 
 from pointsman.dialects.openai import Complaint, complaint_body
 from pointsman.gateway.front import doors
 from pointsman.gateway.front.request_reader import RequestReader
 from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.client import Client
 from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.relay.exchange import Exchange
 from pointsman.gateway.relay.wheel import NEVER
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Client):
+    """An `asyncio.Protocol` by its methods; it is none by its class, so that it can be compiled."""
+
     __slots__ = (
         "_body_counted", "_chunked", "_closing", "_exchange", "_keep", "_limits", "_path", "_promised", "_pumping",
         "_reader", "_reading", "_server", "_stash", "_transport", "_unanswered", "busy", "deadline", "due",
@@ -278,11 +281,16 @@ class Server:
         """Starts to accept; returns the port. Raises `OSError` when it is taken."""
         loop = asyncio.get_running_loop()
         if sock is not None:
-            server = await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=1024)
+            server = await loop.create_server(self._connection, sock=sock, backlog=1024)
         else:
-            server = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=1024)
+            server = await loop.create_server(self._connection, host, port, backlog=1024)
         self._servers.append(server)
-        return int(server.sockets[0].getsockname()[1])
+        # A list, whatever its type says.
+        sockets: Any = server.sockets
+        return int(sockets[0].getsockname()[1])
+
+    def _connection(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, ClientConnection(self))
 
     def leave(self) -> None:
         """Goes on accepting, but each answer says that its connection ends: those who keep connections go elsewhere

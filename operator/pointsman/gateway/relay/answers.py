@@ -3,7 +3,7 @@
 Decided here: when an answer commits, and what the client is sent of it. Not here: who is asked next (`exchange.py`) and
 what the verdicts mean.
 
-The three kinds of answer know the exchange they belong to only by `Relayed`: they judge, it acts.
+The three kinds of answer know the attempt they belong to only by `Relayed`: they judge, it acts.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import zlib
 from enum import Enum, auto
 from functools import lru_cache
-from typing import Protocol
 
-from pointsman.dialects.openai import error_event
-from pointsman.dialects.openai_answer import ChatStream, Usage, judge_chat
+from pointsman.dialects.openai import ChatRequest
+from pointsman.dialects.operation import Operation
 from pointsman.dialects.sse import EventStream
+from pointsman.dialects.usage import Usage
 from pointsman.domain.failure import fault
 from pointsman.domain.judging import judge_said, judge_status, retry_after_seconds
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
@@ -26,38 +26,51 @@ _ENCODINGS = (b"", b"identity")
 _ZIPPED = (b"gzip", b"deflate", b"x-gzip")
 
 
-class Relayed(Protocol):
-    """What an answer may ask of its exchange."""
+class Relayed:
+    """What an answer may ask of its attempt."""
 
-    limits: Limits
-    stream: bool
-    has_stop: bool
-    hide_usage: bool
-    added: tuple[str, ...]
-    """Fields that we put into the request."""
+    __slots__ = ("added", "has_stop", "hide_usage", "limits", "operation", "stream")
+
+    def __init__(self, limits: Limits, operation: Operation, request: ChatRequest) -> None:
+        self.limits = limits
+        self.operation = operation
+        self.stream = request.stream
+        self.has_stop = request.has_stop
+        self.hide_usage = not request.wants_usage
+        self.added: tuple[str, ...] = ()
+        """Fields that we put into the request."""
 
     def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
         """A whole, good answer."""
+        raise NotImplementedError
 
     def commit(self, content_type: bytes) -> None:
         """The head goes out: no other answer can follow."""
+        raise NotImplementedError
 
     def pass_on(self, data: bytes, progress: bool) -> None:
         """A piece of a committed answer."""
+        raise NotImplementedError
 
     def conclude(self, last: bytes, judged: Judgement, usage: Usage | None) -> None:
         """A committed answer is over; `last` is the last that the client gets."""
+        raise NotImplementedError
 
     def cut_short(self, judged: Judgement) -> None:
         """A committed answer that has no way to say that it failed: the connection is aborted."""
+        raise NotImplementedError
 
     def ending(self) -> None:
         """The answer is whole but for its last formality."""
+        raise NotImplementedError
 
     def failed(self, judged: Judgement, answer: Refusal | None = None) -> None:
         """Nothing was committed: the next candidate may be asked. `answer` is what the backend said."""
+        raise NotImplementedError
 
-    def unix(self) -> float: ...
+    def unix(self) -> float:
+        """Unix seconds of now."""
+        raise NotImplementedError
 
 
 class Refusal:
@@ -71,11 +84,21 @@ class Refusal:
         self.body = body
 
 
-class Answer(Protocol):
-    def feed(self, pieces: list[bytes], complete: bool) -> None: ...
+class Answer:
+    """One of the three kinds."""
+
+    __slots__ = ()
+
+    def feed(self, pieces: list[bytes], complete: bool) -> None:
+        raise NotImplementedError
 
     def broken(self, judged: Judgement) -> None:
         """The connection or its framing failed before the answer was whole."""
+        raise NotImplementedError
+
+    def complete(self) -> None:
+        """Nothing came after what was its last word: it is whole without more."""
+        raise NotImplementedError
 
 
 class _Kind(Enum):
@@ -98,7 +121,7 @@ def _kind(content_type: bytes) -> _Kind:
     return _Kind.HTML if b"html" in value else _Kind.OTHER
 
 
-def open_answer(reader: AnswerReader, exchange: Relayed) -> Answer | Judgement:
+def open_answer(reader: AnswerReader, attempt: Relayed) -> Answer | Judgement:
     """What kind of answer a head announces; a judgement when it is none that could serve."""
     headers = reader.headers
     inflater = None
@@ -109,17 +132,17 @@ def open_answer(reader: AnswerReader, exchange: Relayed) -> Answer | Judgement:
         inflater = _Inflater()
     content_type = headers.get(b"content-type", b"")
     if reader.status < 200 or reader.status >= 300:
-        return ErrorAnswer(exchange, reader, content_type, inflater)
+        return ErrorAnswer(attempt, reader, content_type, inflater)
     kind = _kind(content_type)
-    if exchange.stream:
+    if attempt.stream:
         if kind is _Kind.EVENTS:
-            return StreamAnswer(exchange, inflater)
+            return StreamAnswer(attempt, inflater)
         if kind is _Kind.HTML:
             return fault(Why.NOT_JSON)
         # An error or a whole answer where a stream was asked for: collected, to see which.
-        return JsonAnswer(exchange, content_type, inflater)
+        return JsonAnswer(attempt, content_type, inflater)
     if kind is _Kind.JSON:
-        return JsonAnswer(exchange, content_type, inflater)
+        return JsonAnswer(attempt, content_type, inflater)
     return fault(Why.BROKEN_STREAM if kind is _Kind.EVENTS else Why.NOT_JSON)
 
 
@@ -138,18 +161,16 @@ class _Inflater:
         return None if self._z.unconsumed_tail else out
 
 
-class ErrorAnswer:
+class ErrorAnswer(Answer):
     """An answer that is not 2xx: collected, then judged by the table."""
 
-    def __init__(
-        self, exchange: Relayed, reader: AnswerReader, content_type: bytes, inflater: _Inflater | None
-    ) -> None:
-        self._x = exchange
+    def __init__(self, attempt: Relayed, reader: AnswerReader, content_type: bytes, inflater: _Inflater | None) -> None:
+        self._x = attempt
         self._status = reader.status
         self._type = content_type
         self._inflater = inflater
         retry = reader.headers.get(b"retry-after")
-        self._retry_after = retry_after_seconds(retry.decode("latin-1"), exchange.unix()) if retry else None
+        self._retry_after = retry_after_seconds(retry.decode("latin-1"), attempt.unix()) if retry else None
         self._body = bytearray()
 
     def feed(self, pieces: list[bytes], complete: bool) -> None:
@@ -170,13 +191,13 @@ class ErrorAnswer:
         self._x.failed(judged, Refusal(self._status, self._type, body))
 
 
-class JsonAnswer:
+class JsonAnswer(Answer):
     """A whole JSON answer, judged before a byte of it goes out; above the limit it is passed on unjudged."""
 
     __slots__ = ("_committed", "_inflater", "_pieces", "_size", "_type", "_x")
 
-    def __init__(self, exchange: Relayed, content_type: bytes, inflater: _Inflater | None) -> None:
-        self._x = exchange
+    def __init__(self, attempt: Relayed, content_type: bytes, inflater: _Inflater | None) -> None:
+        self._x = attempt
         self._type = content_type or b"application/json"
         self._inflater = inflater
         self._pieces: list[bytes] = []
@@ -240,7 +261,7 @@ def is_plain_json(reader: AnswerReader) -> bool:
 
 def judge_json(x: Relayed, body: bytes, content_type: bytes) -> None:
     """Judges a whole body under 2xx."""
-    judged, usage, said = judge_chat(body, x.has_stop)
+    judged, usage, said = x.operation.judge(body, x.has_stop)
     if judged is SUCCESS:
         if x.stream:
             x.failed(fault(Why.BROKEN_STREAM))
@@ -256,16 +277,16 @@ def judge_json(x: Relayed, body: bytes, content_type: bytes) -> None:
         x.failed(judged)
 
 
-class StreamAnswer:
+class StreamAnswer(Answer):
     """A stream of events, held back until its first content."""
 
     __slots__ = ("_begun", "_inflater", "_reader", "_stream", "_type", "_x")
 
-    def __init__(self, exchange: Relayed, inflater: _Inflater | None) -> None:
-        self._x = exchange
+    def __init__(self, attempt: Relayed, inflater: _Inflater | None) -> None:
+        self._x = attempt
         self._inflater = inflater
-        self._reader = ChatStream(exchange.has_stop)
-        self._stream = EventStream(self._reader, hide_usage=exchange.hide_usage)
+        self._reader = attempt.operation.open_stream(attempt.has_stop)
+        self._stream = EventStream(self._reader, hide_usage=attempt.hide_usage)
         self._type = b"text/event-stream; charset=utf-8"
         self._begun = False
 
@@ -310,7 +331,7 @@ class StreamAnswer:
             judged = broken
         if self._begun:
             if judged is not SUCCESS:
-                out += error_frame(judged)
+                out += error_frame(x.operation, judged)
             x.conclude(out, judged, self._reader.usage)
         elif judged is EMPTY:
             x.failed(judged, Refusal(200, self._type, stream.take_held()))
@@ -321,6 +342,8 @@ class StreamAnswer:
 _CODES = {why: f"backend_{why.name.lower()}" for why in Why}
 
 
-def error_frame(judged: Judgement) -> bytes:
+def error_frame(operation: Operation, judged: Judgement) -> bytes:
     """The last event of a stream that failed after its first content."""
-    return error_event(f"the answer was cut short: {judged.sentence}", "upstream_error", _CODES.get(judged.why))
+    return operation.error_event(
+        f"the answer was cut short: {judged.sentence}", "upstream_error", _CODES.get(judged.why)
+    )

@@ -1,102 +1,84 @@
-"""One request from its arrival to the last byte of its answer: attempts in turn, one answer relayed.
+"""One request from its arrival to the last byte of its answer: attempts, of which one is relayed.
 
-Decided here: the order of steps. Not here: who is asked next (`domain/attempts.py`), what an answer is worth
-(`answers.py`, `domain/judging.py`), sockets (`front/server.py`, `upstream/connection.py`).
+Decided here: the order of steps, and what the client gets when nobody answered. Not here: who is asked next
+(`domain/attempts.py`), how an attempt goes (`attempt.py`), sockets (`front/server.py`, `upstream/connection.py`).
 
-Invariants: at most one attempt at a time; every attempt that began ends exactly once (`_over`); every exchange finishes
-exactly once (`_finish`); after `commit` no other answer is ever begun.
+Invariants: every exchange finishes exactly once (`finish`); after `commit` no attempt is begun, and none but the one
+that committed is running.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from pointsman.dialects.openai import USAGE_FIELD, ChatRequest, compose
-from pointsman.dialects.openai_answer import Usage
+from pointsman.dialects.openai import ChatRequest
+from pointsman.dialects.operation import Operation
+from pointsman.dialects.usage import Usage
 from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, next_attempt, surrender
 from pointsman.domain.candidates import Ordering, Place, order
 from pointsman.domain.failure import fault
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
 from pointsman.gateway.insight.events import RequestRecord
 from pointsman.gateway.relay import replies
-from pointsman.gateway.relay.answers import (
-    Answer,
-    Refusal,
-    StreamAnswer,
-    error_frame,
-    is_plain_json,
-    judge_json,
-    open_answer,
-)
-from pointsman.gateway.upstream.connection import UpstreamConnection
-from pointsman.gateway.upstream.dialer import DialFailed
+from pointsman.gateway.relay.answers import Refusal, error_frame
+from pointsman.gateway.relay.attempt import Attempt
+from pointsman.gateway.relay.client import Client
 from pointsman.gateway.upstream.roster import Entry, Lane
 
 if TYPE_CHECKING:
-    from pointsman.gateway.front.server import ClientConnection
     from pointsman.gateway.relay.datapath import DataPath
 
 _GONE = 499
 _CLIENT_GONE = fault(Why.CLIENT_GONE)
 _TOTAL = fault(Why.TOTAL_TIMEOUT)
 _NOBODY_ASKED = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
-_NO_FIELDS: tuple[str, ...] = ()
-_USAGE_FIELDS = (USAGE_FIELD,)
 
 
 class Exchange:
-    # What most requests never change stands on the class: making an exchange is on the hot path.
-    added = _NO_FIELDS
-    """Fields that we put into the request of the present attempt."""
-    _lane: Lane
-    """Who is or was asked last."""
-    _place = Place.PRIORITY
-    _sent_at = 0.0
-    _progress_at = 0.0
-    _phase_at = float("inf")
-    _first_token_ms: float | None = None
-    _connection: UpstreamConnection | None = None
-    _dialing: asyncio.Task[None] | None = None
-    _answer: Answer | None = None
-    _unfit: tuple[Refusal, Lane] | None = None
-    """The first refusal that was not the caller's fault, and whose."""
-    _empty: Refusal | None = None
-    _trying = False
-    """An attempt has begun and is not over."""
-    _trial = False
-    _redialed = False
-    _committed = False
-    _ending = False
-    _paused = False
-    _done = False
-    _status = 200
-    _overhead_us = 0
+    __slots__ = (
+        "_committed", "_done", "_empty", "_entry", "_fallback", "_keep_alive", "_last", "_overhead_us", "_roster",
+        "_started", "_status", "_unfit", "_waited", "client", "id", "limits", "mark", "operation", "path", "paused",
+        "request", "route", "running", "state", "total_at", "trace", "tried",
+    )  # fmt: skip
 
     def __init__(
-        self, path: DataPath, client: ClientConnection, chat: ChatRequest, entry: Entry, request_id: bytes,
-        trace: bytes, *, fallback: bool, keep_alive: bool, started: float,
+        self, path: DataPath, client: Client, operation: Operation, request: ChatRequest, entry: Entry,
+        request_id: bytes, trace: bytes, fallback: bool, keep_alive: bool, started: float,
     ) -> None:  # fmt: skip
-        self._path = path
-        self._state = path.state
+        self.path = path
+        self.state = path.state
+        self.limits = path.limits
+        self.client = client
+        self.operation = operation
+        self.request = request
+        self.route = route = entry.route
+        self.id = request_id
+        self.trace = trace
+        """Header lines of the request's trace, each with its line end."""
+        self.mark = started
+        """The moment of what is going on: when we were last woken, or began to wait."""
+        self.total_at = started + route.timeouts.total
+        self.tried: list[Tried] = []
+        self.running: list[Attempt] = []
+        """Attempts that are not over. One, but for a moment or a hedge."""
+        self.paused = False
+        """The client does not take what it is sent."""
         self._roster = path.roster
-        self._client = client
-        self._chat = chat
         self._entry = entry
-        self._route = route = entry.route
-        self._id = request_id
-        self._trace = trace
         self._fallback = fallback
         self._keep_alive = keep_alive
-        self._started = self._mark = self._begun = started
-        self._total_at = started + route.timeouts.total
+        self._started = started
         self._waited = 0.0
         """Seconds spent waiting for backends, which are not our overhead."""
-        self._tried: list[Tried] = []
-        self.limits = path.limits
-        self.stream = chat.stream
-        self.has_stop = chat.has_stop
-        self.hide_usage = not chat.wants_usage
+        self._last: Attempt | None = None
+        """Of all attempts, the last that was begun; in the end the one whose answer the client got."""
+        self._unfit: tuple[Refusal, Attempt] | None = None
+        """The first refusal that was not the caller's fault, and whose."""
+        self._empty: Refusal | None = None
+        self._committed = False
+        self._done = False
+        self._status = 200
+        self._overhead_us = 0
 
     # ---- attempts
 
@@ -109,330 +91,166 @@ class Exchange:
             self._next()
 
     def _next(self) -> None:
-        state = self._state
+        state = self.state
         now = state.clock()
-        ordering = order(self._route, state.health, now, fallback=self._fallback)
-        choice = next_attempt(self._route, ordering, self._tried, fallback=self._fallback)
-        if choice is None or now >= self._total_at:
+        ordering = order(self.route, state.health, now, fallback=self._fallback)
+        choice = next_attempt(self.route, ordering, self.tried, fallback=self._fallback)
+        if choice is None or now >= self.total_at:
             self._give_up(ordering, now)
             return
         candidate, endpoint = choice
-        left = left_behind(ordering, self._tried, candidate.target)
+        left = left_behind(ordering, self.tried, candidate.target)
         if left is not None:
-            state.fell_back(self._route.name, left[0], candidate.target.backend.name, left[1], self._name())
+            state.fell_back(self.route.name, left[0], candidate.target.backend.name, left[1], self.name())
         self._attempt(self._roster.lane(candidate.target, endpoint), candidate.place, now)
 
     def _attempt(self, lane: Lane, place: Place, now: float) -> None:
-        self._lane = lane
-        self._place = place
-        self._trying = True
-        self._redialed = False
-        self._begun = now
-        self._trial = lane.machine.begin()
-        connection = lane.pool.take(now)
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._dial()
+        self._last = attempt = Attempt(self, lane, place, now)
+        self.running.append(attempt)
+        self.mark = now
+        attempt.start()
 
-    def _dial(self) -> None:
-        self._mark = self._state.clock()
-        self._phase(self._total_at)
-        self._dialing = asyncio.get_running_loop().create_task(self._dialed())
+    # ---- what attempts tell
 
-    async def _dialed(self) -> None:
-        timeout = min(self._route.timeouts.connect, max(0.0, self._total_at - self._state.clock()))
-        try:
-            connection = await self._lane.pool.dial(timeout)
-        except DialFailed as e:
-            self._dialing = None
-            self._wait_over()
-            self.failed(fault(e.why))
-            return
-        self._dialing = None
-        self._wait_over()
-        self._send(connection)
+    def awake(self) -> None:
+        """Something happened that we waited for."""
+        now = self.state.clock()
+        self._waited += now - self.mark
+        self.mark = now
 
-    def _send(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        self._ending = False
-        lane = self._lane
-        chat = self._chat
-        timeouts = self._route.timeouts
-        if chat.stream:
-            ask_usage = not chat.wants_usage and self._path.asks_usage(lane.target.backend)
-            self.added = _USAGE_FIELDS if ask_usage else _NO_FIELDS
-            body = compose(chat, lane.target.upstream_model, ask_usage=ask_usage)
-            head = lane.pool.stream_head
-            patience = timeouts.first_token
-        else:
-            body = compose(chat, lane.target.upstream_model, ask_usage=False)
-            head = lane.pool.json_head
-            patience = timeouts.answer
-        connection.send(
-            self,
-            b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b" % (head, len(body), self._id, self._trace, body),
-        )
-        self._sent_at = self._progress_at = self._mark = now = self._state.clock()
-        self._phase_at = at = now + patience
-        self._client.set_deadline(at if at < self._total_at else self._total_at)
+    def deliver(self, attempt: Attempt, content_type: bytes, body: bytes) -> None:
+        """A whole, good answer."""
+        extra = self._provenance(attempt, self.state.clock())
+        self.client.reply(replies.whole(200, content_type, extra, body, self._alive()))
 
-    # ---- what the backend does
-
-    def upstream_data(self, connection: UpstreamConnection) -> None:
-        now = self._state.clock()
-        self._waited += now - self._mark
-        self._mark = now
-        reader = connection.reader
-        answer = self._answer
-        if answer is None:
-            if not reader.head_done:
-                if reader.fault is not None:
-                    self.failed(fault(reader.fault))
-                return
-            if reader.complete and not self.stream and is_plain_json(reader):
-                # The usual: a whole answer in one piece.
-                pieces = reader.pieces
-                judge_json(self, pieces[0] if len(pieces) == 1 else b"".join(pieces), reader.headers[b"content-type"])
-                return
-            opened = open_answer(reader, self)
-            if isinstance(opened, Judgement):
-                self.failed(opened)
-                return
-            answer = self._answer = opened
-        pieces = reader.pieces
-        if pieces:
-            reader.pieces = []
-        if pieces or reader.complete:
-            answer.feed(pieces, reader.complete)
-        if reader.fault is not None and self._answer is answer and not self._done:
-            answer.broken(fault(reader.fault))
-
-    def upstream_lost(self, connection: UpstreamConnection) -> None:
-        self._connection = None
-        self._wait_over()
-        if self._answer is not None:
-            self._answer.broken(fault(Why.CUT))
-        elif connection.reused and not connection.reader.touched and not self._redialed:
-            # It was closed while it was idle; we noticed only now. The backend never saw the request.
-            self._redialed = True
-            self._dial()
-        else:
-            self.failed(fault(Why.CUT if connection.reader.touched else Why.RESET))
-
-    def _wait_over(self) -> None:
-        now = self._state.clock()
-        self._waited += now - self._mark
-        self._mark = now
-
-    # ---- what the answer says (`relay.Relayed`)
-
-    def unix(self) -> float:
-        return self._state.unix(self._mark)
-
-    def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
-        self._first_token_ms = (self._mark - self._sent_at) * 1000
-        now = self._state.clock()
-        alive = self._keep_alive and not self._path.leaving
-        self._client.reply(replies.whole(200, content_type, self._provenance(now), body, alive))
-        self._over(SUCCESS, now)
-        self._finish(SUCCESS, usage, now)
-
-    def commit(self, content_type: bytes) -> None:
+    def commit(self, attempt: Attempt, content_type: bytes) -> None:
+        """The head of the answer goes out."""
         self._committed = True
-        self._first_token_ms = (self._mark - self._sent_at) * 1000
-        self._chat.body = b""
-        self._client.begin(content_type, self._provenance(self._state.clock()), self._keep_alive)
+        self.request.body = b""
+        self.client.begin(content_type, self._provenance(attempt, self.state.clock()), self._keep_alive)
 
-    def pass_on(self, data: bytes, progress: bool) -> None:
-        if data:
-            self._client.write(data)
-        if progress:
-            self._progress_at = self._lane.machine.advanced_at = now = self._mark
-            if self._committed:
-                self._phase(now + self._route.timeouts.idle)
-
-    def ending(self) -> None:
-        if not self._ending:
-            self._ending = True
-            self._phase(self._mark + self.limits.end_grace_seconds)
-
-    def conclude(self, last: bytes, judged: Judgement, usage: Usage | None) -> None:
-        self._client.end(last)
-        now = self._state.clock()
-        self._over(judged, now)
-        self._finish(judged, usage, now)
-
-    def cut_short(self, judged: Judgement) -> None:
-        self._client.abort()
-        self._over(judged, self._mark)
-        self._finish(judged, None, self._mark)
-
-    def failed(self, judged: Judgement, answer: Refusal | None = None) -> None:
-        if judged.why is Why.ADDED_FIELD:
-            self._path.no_usage(self._lane.target.backend)
-            self._again()
-            return
+    def lost(self, attempt: Attempt, judged: Judgement, answer: Refusal | None) -> None:
+        """An attempt ended before anything was committed; `answer` is what its backend said."""
         if answer is not None:
             if judged.why is Why.EMPTY:
                 self._empty = answer
             elif judged.verdict is Verdict.UNFIT and self._unfit is None:
-                self._unfit = answer, self._lane
-        self._over(judged, self._mark)
+                self._unfit = answer, attempt
         if judged.verdict is Verdict.CALLER and answer is not None:
-            self._pass_refusal(answer, judged)
+            self._pass_refusal(attempt, answer, judged)
         else:
             self._next()
-
-    def _again(self) -> None:
-        """The same request to the same endpoint, without the field that it did not know."""
-        connection, self._connection = self._connection, None
-        self._answer = None
-        if connection is not None:
-            connection.release(self._mark)
-        pooled = self._lane.pool.take(self._mark)
-        if pooled is not None:
-            self._send(pooled)
-        else:
-            self._dial()
-
-    def _over(self, judged: Judgement, now: float) -> None:
-        """The attempt ends: its connection, its place in the health of its endpoint, its figures."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if self._paused:
-                connection.resume()
-            if judged is SUCCESS or connection.reader.complete:
-                connection.release(now)
-            else:
-                connection.close()
-        self._answer = None
-        self._trying = False
-        lane = self._lane
-        target = lane.target
-        lane.machine.end(self._trial)
-        ms = (now - self._begun) * 1000
-        state = self._state
-        if judged is SUCCESS:
-            state.health.observe_success(lane.endpoint.key, target.upstream_model, self._first_token_ms, now)
-            verdict, why = "Success", "Answered"
-        else:
-            self._tried.append(Tried(target, lane.endpoint, self._place, judged, ms))
-            state.health.observe_answer(
-                lane.endpoint.key, judged, model=target.upstream_model, request=self._name(), now=now,
-                waited_since=self._progress_at, jitter=state.jitter(),
-            )  # fmt: skip
-            verdict, why = judged.verdict.value, judged.why.value
-        state.meter.attempt_finished(self._route.name, target.backend.name, target.model, verdict, why, ms)
 
     # ---- the end
 
     def _give_up(self, ordering: Ordering, now: float) -> None:
-        tried = self._tried
-        if self._empty is not None and all_empty(tried):
-            self._pass_refusal(self._empty, tried[-1].judged, b"x-pointsman-verdict: EmptyAnswer\r\n")
+        tried = self.tried
+        if self._empty is not None and self._last is not None and all_empty(tried):
+            self._pass_refusal(self._last, self._empty, tried[-1].judged, b"x-pointsman-verdict: EmptyAnswer\r\n")
             return
         if self._unfit is not None and all(t.judged.verdict is Verdict.UNFIT for t in tried):
-            answer, self._lane = self._unfit
-            self._pass_refusal(answer, tried[0].judged)
+            answer, attempt = self._unfit
+            self._pass_refusal(attempt, answer, tried[0].judged)
             return
-        given = surrender(self._chat.model, tried, ordering.excluded, now)
+        given = surrender(self.request.model, tried, ordering.excluded, now)
         self._status = given.status
-        self._client.reply(replies.surrendered(given, len(tried), self._id, self._alive()))
-        self._finish(tried[-1].judged if tried else _NOBODY_ASKED, None, now, served=False)
+        self._last = None
+        self.client.reply(replies.surrendered(given, len(tried), self.id, self._alive()))
+        self.finish(tried[-1].judged if tried else _NOBODY_ASKED, None, now)
 
-    def _pass_refusal(self, answer: Refusal, judged: Judgement, extra: bytes = b"") -> None:
+    def _pass_refusal(self, attempt: Attempt, answer: Refusal, judged: Judgement, extra: bytes = b"") -> None:
         """What a backend said is what the client gets."""
         self._status = answer.status
-        now = self._state.clock()
-        extra = self._provenance(now) + extra
-        self._client.reply(
+        now = self.state.clock()
+        extra = self._provenance(attempt, now) + extra
+        self.client.reply(
             replies.whole(answer.status, answer.content_type or replies.JSON, extra, answer.body, self._alive())
         )
-        self._finish(judged, None, now)
+        self.finish(judged, None, now)
 
-    def _provenance(self, now: float) -> bytes:
+    def _provenance(self, attempt: Attempt, now: float) -> bytes:
+        self._last = attempt
         self._overhead_us = overhead = int((now - self._started - self._waited) * 1e6)
         return b"%bx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
-            self._lane.served_by, len(self._tried) + self._trying, overhead, self._id,
-            b"" if self._place is not Place.LEAST_BAD else b"x-pointsman-trial: LeastBad\r\n",
+            attempt.lane.served_by, len(self.tried) + len(self.running), overhead, self.id,
+            b"" if attempt.place is not Place.LEAST_BAD else b"x-pointsman-trial: LeastBad\r\n",
         )  # fmt: skip
 
     def _alive(self) -> bool:
-        return self._keep_alive and not self._path.leaving
+        return self._keep_alive and not self.path.leaving
 
-    def _name(self) -> str:
-        return self._id.decode("latin-1")
+    def name(self) -> str:
+        return self.id.decode("latin-1")
 
-    def _finish(self, judged: Judgement, usage: Usage | None, now: float, *, served: bool = True) -> None:
+    def finish(self, judged: Judgement, usage: Usage | None, now: float) -> None:
         self._done = True
-        tried = self._tried
+        tried = self.tried
         if len(tried) > 1:
-            self._state.health.withdraw([e.key for e in blameless(tried)], self._name(), now)
+            self.state.health.withdraw([e.key for e in blameless(tried)], self.name(), now)
         good = judged is SUCCESS
-        self._path.finished(
+        last = self._last
+        self.path.finished(
             RequestRecord(
-                self._id.decode("latin-1"), self._route.name, self._chat.model, self._status, self.stream,
-                (now - self._started) * 1000, len(tried) + good, self._lane.target.backend.name if served else "",
+                self.name(), self.route.name, self.request.model, self._status, self.request.stream,
+                (now - self._started) * 1000, len(tried) + good, last.lane.target.backend.name if last else "",
                 "Success" if good else judged.verdict.value, "Answered" if good else judged.why.value,
-                self._first_token_ms, self._overhead_us,
+                last.first_token_ms if last else None, self._overhead_us,
                 usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
             ),
         )  # fmt: skip
-        self._client.finished(now)
+        self.client.finished(now)
 
     # ---- what the client and the clock do
 
     def client_gone(self) -> None:
         if not self._done:
-            self._wait_over()
-            self._stop(_CLIENT_GONE)
+            self.awake()
+            self._stop_all(_CLIENT_GONE)
             self._status = _GONE
-            self._finish(_CLIENT_GONE, None, self._mark, served=self._committed)
-
-    def _stop(self, judged: Judgement) -> None:
-        if self._dialing is not None:
-            self._dialing.cancel()
-            self._dialing = None
-        self._over(judged, self._mark)
+            if not self._committed:
+                self._last = None
+            self.finish(_CLIENT_GONE, None, self.mark)
 
     def client_slow(self, slow: bool) -> None:
         """The client does not take what it is sent: nor do we, from its backend."""
-        connection = self._connection
-        self._paused = slow
-        if connection is None:
-            return
-        if slow:
-            connection.pause()
-        else:
-            connection.resume()
-            if self._committed:
-                self._phase(self._state.clock() + self._route.timeouts.idle)
+        self.paused = slow
+        for attempt in self.running:
+            attempt.pause(slow)
+            if not slow:
+                attempt.client_reads_again(self.state.clock())
+        self.reschedule()
 
-    def _phase(self, at: float) -> None:
-        self._phase_at = at
-        self._client.set_deadline(at if at < self._total_at else self._total_at)
+    def reschedule(self) -> None:
+        """Sets when we must be woken: at the end of the total time, or of an attempt's patience."""
+        at = self.total_at
+        if not self.paused:
+            for attempt in self.running:
+                if attempt.phase_at < at:
+                    at = attempt.phase_at
+        self.client.set_deadline(at)
 
     def on_deadline(self, now: float) -> None:
-        if now >= self._total_at:
-            self._timed_out(_TOTAL)
-        elif self._paused or now < self._phase_at:
-            self._client.set_deadline(self._total_at if self._paused else min(self._phase_at, self._total_at))
-        elif self._ending:
-            assert isinstance(self._answer, StreamAnswer)
-            self._wait_over()
-            self._answer.complete()
-        elif self._committed:
-            self._timed_out(fault(Why.IDLE_TIMEOUT))
-        else:
-            self._timed_out(fault(Why.FIRST_TOKEN_TIMEOUT if self.stream else Why.ANSWER_TIMEOUT))
+        if now >= self.total_at:
+            self.awake()
+            self.timed_out(_TOTAL)
+            return
+        if not self.paused:
+            for attempt in self.running[:]:
+                if attempt.phase_at <= now and not attempt.over:
+                    attempt.out_of_patience()
+        if not self._done:
+            self.reschedule()
 
-    def _timed_out(self, judged: Judgement) -> None:
-        self._wait_over()
+    def timed_out(self, judged: Judgement) -> None:
+        """No time is left for this answer."""
         if not self._committed:
-            self._stop(judged)
+            self._stop_all(judged)
             self._next()
-        elif self.stream:
-            self.conclude(error_frame(judged), judged, None)
+        elif self.request.stream:
+            self.running[0].conclude(error_frame(self.operation, judged), judged, None)
         else:
-            self.cut_short(judged)
+            self.running[0].cut_short(judged)
+
+    def _stop_all(self, judged: Judgement) -> None:
+        for attempt in self.running[:]:
+            attempt.stop(judged, self.mark)

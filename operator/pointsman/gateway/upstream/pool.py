@@ -22,18 +22,15 @@ class EndpointPool:
     """Connections to one endpoint, the freshest taken first."""
 
     __slots__ = (
-        "_clock", "_dialer", "_dials", "_gone", "_head", "_idle", "_limits", "closed", "endpoint", "json_head",
-        "stream_head",
+        "_clock", "_dialer", "_dials", "_gone", "_headers", "_heads", "_idle", "_limits", "closed", "endpoint",
     )  # fmt: skip
 
     def __init__(
         self, backend: Backend, endpoint: Endpoint, dialer: Dialer, limits: Limits, clock: Callable[[], float]
     ) -> None:
         self.endpoint = endpoint
-        self._head = _static_head(backend, endpoint)
-        self.json_head = self._head + b"accept: application/json\r\n"
-        """Request line and headers, but those of one request."""
-        self.stream_head = self._head + b"accept: text/event-stream\r\n"
+        self._headers = _static_headers(backend, endpoint)
+        self._heads: dict[tuple[str, bool], bytes] = {}
         self.closed = False
         self._gone = False
         self._dialer = dialer
@@ -44,7 +41,16 @@ class EndpointPool:
 
     def leads_to(self, backend: Backend, endpoint: Endpoint) -> bool:
         """Would a new pool for these be the same?"""
-        return self.endpoint == endpoint and self._head == _static_head(backend, endpoint)
+        return self.endpoint == endpoint and self._headers == _static_headers(backend, endpoint)
+
+    def head(self, path: str, stream: bool) -> bytes:
+        """Request line and headers for a path of the API, but those of one request."""
+        head = self._heads.get((path, stream))
+        if head is None:
+            accept = b"text/event-stream" if stream else b"application/json"
+            line = f"POST {self.endpoint.base_path}{path} HTTP/1.1\r\n".encode("latin-1")
+            head = self._heads[path, stream] = line + self._headers + b"accept: %b\r\n" % accept
+        return head
 
     def take(self, now: float) -> UpstreamConnection | None:
         idle = self._idle
@@ -109,10 +115,9 @@ class EndpointPool:
                 task.cancel()
 
 
-def _static_head(backend: Backend, endpoint: Endpoint) -> bytes:
+def _static_headers(backend: Backend, endpoint: Endpoint) -> bytes:
     """The allow-list of headers to a backend: these, and the request id and trace of the request itself."""
     lines = [
-        f"POST {endpoint.base_path}/chat/completions HTTP/1.1",
         f"host: {backend.host_header or endpoint.address}",
         "content-type: application/json",
         "accept-encoding: identity",
