@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pointsman.api.base import ApiModel, ListMap, Rule, StatusModel, Text
 from pointsman.api.conditions import Condition
-from pointsman.api.scalars import Digest, Duration, ModelName, ObjectName, Quantity, SecretKey, amount, seconds
+from pointsman.api.scalars import Digest, Duration, ModelName, Money, ObjectName, Quantity, SecretKey, amount, seconds
 
 DEFAULT_PROBE_INTERVAL = "5s"
 DEFAULT_EXTERNAL_PROBE_INTERVAL = "60s"
@@ -25,6 +25,24 @@ class Engine(StrEnum):
 class AccessMode(StrEnum):
     READ_WRITE_ONCE = "ReadWriteOnce"
     READ_WRITE_MANY = "ReadWriteMany"
+
+
+class Capability(StrEnum):
+    """What a model can do."""
+
+    CHAT = "Chat"
+    TOOLS = "Tools"
+    VISION = "Vision"
+    EMBEDDINGS = "Embeddings"
+    CODE = "Code"
+    REASONING = "Reasoning"
+
+
+class Pricing(ApiModel):
+    """What tokens cost. In one currency throughout; amounts are strings, so that nothing is rounded."""
+
+    input_per_million_tokens: Money = Field(description="For a million tokens of prompts.")
+    output_per_million_tokens: Money = Field(description="For a million tokens of answers.")
 
 
 class Model(ApiModel):
@@ -49,6 +67,19 @@ class Model(ApiModel):
         default=None,
         description="Pins the model: the sha256 of its manifest. The pull fails when the source has another.",
     )
+    capabilities: Annotated[tuple[Capability, ...], Field(max_length=6)] = Field(
+        default=(),
+        description="All that the model can do. A request that needs Tools, Vision or Embeddings is not sent to a model"
+        " that declares others; Code and Reasoning draw requests of such a task. Without it, it is taken to do all.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    context_length: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="Tokens it takes. Longer prompts, by an estimate, go elsewhere while there is somewhere to go.",
+    )
+    pricing: Pricing | None = Field(default=None, description="What its tokens cost, where it is not spec.pricing.")
 
 
 class OllamaOptions(ApiModel):
@@ -370,6 +401,9 @@ class LLMBackendSpec(ApiModel):
     )
     drain_seconds: int | None = Field(
         default=None, ge=0, le=3600, description="Seconds a stopping pod has to finish its streams; 60 when not given."
+    )
+    pricing: Pricing | None = Field(
+        default=None, description="What tokens of its models cost; free when not given. Strategies heed it."
     )
     suspend: bool = Field(default=False, description="Stops reconciling; traffic goes on.")
 

@@ -7,9 +7,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from pointsman.api.base import ApiModel, ListMap, Rule, StatusModel
+from pointsman.api.base import ApiModel, ListMap, Rule, StatusModel, Text
 from pointsman.api.conditions import Condition
-from pointsman.api.scalars import DnsLabel, Duration, ModelName
+from pointsman.api.scalars import DnsLabel, Duration, HeaderName, ModelName, ModelPattern
+
+MAX_TARGETS = 16
+MAX_RULES = 16
+CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "x-api-key", "api-key")
+"""Headers that a rule may not match: their values are secrets, and a route is no place for them."""
 
 
 class FallbackMode(StrEnum):
@@ -31,12 +36,132 @@ DEFAULT_HOLD_TIMEOUT = "5m"
 DEFAULT_MAX_HELD = 100
 
 
+class Strategy(StrEnum):
+    """How the targets of one priority, and their endpoints, share the requests."""
+
+    AUTO = "Auto"
+    WEIGHTED = "Weighted"
+    LEAST_IN_FLIGHT = "LeastInFlight"
+    LOWEST_LATENCY = "LowestLatency"
+    LOWEST_COST = "LowestCost"
+    PREFIX_AFFINITY = "PrefixAffinity"
+
+
+class TaskType(StrEnum):
+    """What a request is for, as the caller says."""
+
+    CODE_GENERATION = "CodeGeneration"
+    CODE_ANALYSIS = "CodeAnalysis"
+    REASONING = "Reasoning"
+    GENERAL_CHAT = "GeneralChat"
+    PLANNING = "Planning"
+    TEXT_GENERATION = "TextGeneration"
+
+
+class Needed(StrEnum):
+    """What a request can need of a model, as its own content shows."""
+
+    TOOLS = "Tools"
+    VISION = "Vision"
+    EMBEDDINGS = "Embeddings"
+
+
+class HeaderMatchType(StrEnum):
+    EXACT = "Exact"
+    GLOB = "Glob"
+
+
 class Target(ApiModel):
     """A backend's model that may answer for the route."""
 
     backend: DnsLabel = Field(description="Name of an LLMBackend in the same namespace.")
     model: ModelName = Field(description="Name of one of its models.")
     priority: int = Field(default=0, ge=0, le=15, description="Lower numbers are tried first.")
+    weight: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Its share among the targets of its priority, 1 when not given; 0: only when the others cannot.",
+    )
+
+
+class HeaderMatch(ApiModel):
+    """A header that a request must have."""
+
+    name: HeaderName = Field(description="The header's name, in any case.")
+    type: HeaderMatchType = Field(
+        default=HeaderMatchType.EXACT, description="Exact compares the value; Glob lets * stand for any text."
+    )
+    value: Annotated[
+        str, Text(r"^[ -~]+$", "must be the value of a header: printable ASCII, at most 256 characters", 256, 1)
+    ] = Field(description="The value, in its own case.")
+
+
+class Match(ApiModel):
+    """What a request must be like: all that is given must hold."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.taskTypes) || has(self.capabilities) || has(self.headers) || has(self.minContextLength) ||"
+            " has(self.maxContextLength)",
+            "a rule without a condition matches everything: put its targets into spec.targets",
+            lambda m: bool(
+                m.task_types or m.capabilities or m.headers or m.min_context_length or m.max_context_length
+            ),
+        ),
+        Rule(
+            "!has(self.minContextLength) || !has(self.maxContextLength) ||"
+            " self.minContextLength <= self.maxContextLength",
+            "minContextLength is greater than maxContextLength: nothing would match",
+            lambda m: (m.min_context_length or 0) <= (m.max_context_length or m.min_context_length or 0),
+        ),
+        Rule(
+            "!has(self.headers) || self.headers.all(h, !(h.name.lowerAscii() in ["
+            + ", ".join(f"'{name}'" for name in CREDENTIALS)
+            + "]))",
+            f"a rule cannot match a credential ({', '.join(CREDENTIALS)}): let clients send a header of their own",
+            lambda m: not any(h.name.lower() in CREDENTIALS for h in m.headers or ()),
+        ),
+    )
+
+    task_types: Annotated[tuple[TaskType, ...], Field(min_length=1, max_length=6)] | None = Field(
+        default=None,
+        description="The request's task_type is one of these.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    capabilities: Annotated[tuple[Needed, ...], Field(min_length=1, max_length=3)] | None = Field(
+        default=None,
+        description="The request needs all of these: it has tools, images, or asks for embeddings.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    headers: Annotated[tuple[HeaderMatch, ...], Field(min_length=1, max_length=8)] | None = Field(
+        default=None, description="It has all of these headers."
+    )
+    min_context_length: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="Its prompt has at least so many tokens, by an estimate."
+    )
+    max_context_length: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="Its prompt has at most so many tokens, by an estimate."
+    )
+
+
+class RouteRule(ApiModel):
+    """Other targets for some of the requests."""
+
+    match: Match = Field(description="Which requests.")
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=MAX_TARGETS)] = Field(
+        description="Who may answer them, instead of spec.targets."
+    )
+
+
+class Sticky(ApiModel):
+    """Who asks decides, not chance: the same key gets the same target while the weights stay."""
+
+    header: HeaderName | None = Field(
+        default=None,
+        description="The header whose value is the key. Where a request lacks it, and without this field, its user or"
+        " safety_identifier is; without any, it is chance.",
+    )
 
 
 class Fallback(ApiModel):
@@ -105,12 +230,29 @@ class Timeouts(ApiModel):
 class ModelRouteSpec(ApiModel):
     """What a ModelRoute should be."""
 
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1, max_length=32)] = Field(
-        description="The model names that clients ask for.", json_schema_extra={"x-kubernetes-list-type": "set"}
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.sticky) || self.strategy == 'Weighted'",
+            "sticky belongs to strategy Weighted: set it, or remove sticky",
+            lambda s: s.sticky is None or s.strategy is Strategy.WEIGHTED,
+        ),
     )
-    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)] = Field(
-        description="Who may answer, by priority, then in this order."
+
+    models: Annotated[tuple[ModelPattern, ...], Field(min_length=1, max_length=32)] = Field(
+        description="The model names that clients ask for; * stands for any text. An exact name goes before a pattern,"
+        " of two patterns the one with more letters.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=MAX_TARGETS)] = Field(
+        description="Who may answer, by priority; those of one priority share, as the strategy says."
+    )
+    route_rules: Annotated[tuple[RouteRule, ...], Field(max_length=MAX_RULES)] = Field(
+        default=(), alias="rules", description="Other targets for some requests; the first rule that matches decides."
+    )
+    strategy: Strategy = Field(
+        default=Strategy.AUTO, description="How the targets of one priority, and their endpoints, share the requests."
+    )
+    sticky: Sticky | None = Field(default=None, description="Strategy Weighted: the same caller, the same target.")
     fallback: Fallback = Field(default=Fallback(), description="What happens when a target cannot answer.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long to wait.")
 
@@ -137,7 +279,8 @@ class LastFallback(StatusModel):
 class ModelRouteStatus(StatusModel):
     observed_generation: int = 0
     conditions: Annotated[tuple[Condition, ...], ListMap("type", max_items=16)] = ()
-    targets: Annotated[tuple[TargetStatus, ...], Field(max_length=16)] = ()
+    targets: Annotated[tuple[TargetStatus, ...], Field(max_length=MAX_TARGETS * (MAX_RULES + 1))] = ()
+    """Each backend's model that the route or one of its rules names, once."""
     targets_summary: str = ""
     """For printer columns: `2/3` targets that could serve now."""
     last_fallback: LastFallback | None = None

@@ -57,6 +57,28 @@ ModelName = Annotated[
         1,
     ),
 ]
+ModelPattern = Annotated[
+    str,
+    Text(
+        r"^(\*|[A-Za-z0-9])([A-Za-z0-9._:/@+*-]*[A-Za-z0-9*])?$",
+        "must be a model name or a pattern such as gpt-4o*: letters, digits and . _ : / @ + - and * for any text,"
+        " beginning and ending with a letter, a digit or *, at most 128 characters",
+        128,
+        1,
+    ),
+]
+HeaderName = Annotated[
+    str,
+    Text(
+        r"^[A-Za-z0-9]([-_A-Za-z0-9]*[A-Za-z0-9])?$",
+        "must be the name of a header: letters, digits, '-' and '_', at most 64 characters",
+        64,
+        1,
+    ),
+]
+Money = Annotated[
+    str, Text(r"^[0-9]{1,6}(\.[0-9]{1,6})?$", "must be an amount of money such as 0.15, with at most 6 decimals", 13, 1)
+]
 Digest = Annotated[
     str, Text(r"^sha256:[0-9a-f]{64}$", "must be a digest: sha256: and 64 lower-case hexadecimal digits", 71)
 ]
@@ -68,6 +90,12 @@ SecretKey = Annotated[
 def seconds(duration: str) -> float:
     """The length of a `Duration` in seconds."""
     return sum(int(n) * _UNIT_SECONDS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h)", duration))
+
+
+def millionths(money: str) -> int:
+    """The value of a `Money` in millionths, exactly."""
+    whole, _, part = money.partition(".")
+    return int(whole) * 1_000_000 + int((part + "000000")[:6])
 
 
 def amount(quantity: str) -> Decimal:
