@@ -135,10 +135,13 @@ class HealthBook:
         if entry is not None:
             entry.machine.advanced_at = now
 
-    def observe_success(self, key: str, model: str, latency_ms: float | None, now: float) -> None:
+    def observe_success(
+        self, key: str, model: str, latency_ms: float | None, now: float, *, stream: bool = False
+    ) -> None:
+        """`latency_ms`: until the first content; of an answer that is no stream that is all of it."""
         entry = self._entries.get(key)
         if entry is not None:
-            transition = entry.machine.succeeded(model, latency_ms, now)
+            transition = entry.machine.succeeded(model, latency_ms, now, stream=stream)
             if transition is not None:
                 self._tell(entry, transition)
 

@@ -3,10 +3,14 @@
 Decided here: the order of candidates and the reason for each exclusion; `pointsman explain` prints exactly this. Not
 here: how many attempts are made of it (`attempts.py`) and who is healthy (`health.py`).
 
-A candidate is a target with the endpoints of it that may be asked now, the least loaded first. The order is by priority
-and place in the spec; endpoints in the middle of their ramp come after everything else that is usable. When nothing is
-usable and the route says TryOne, the least bad endpoints follow, each with one trial in flight at most (`attempts.py`
-spends one attempt on them).
+A candidate is a target with the endpoints of it that may be asked now, the best first. The order is by priority; within
+one, by the route's strategy (`strategies/`); endpoints in the middle of their ramp come after everything else that is
+usable. A target that cannot take the request is none, for what its model declares. A prompt that seems too long for a
+model is no candidate of it either while there is any other: it is an estimate, which alone refuses nobody. When nothing
+is usable and the route says TryOne, the least bad endpoints follow, each with one trial in flight at most
+(`attempts.py` spends one attempt on them).
+
+With fallback off there is one candidate, of the first priority: choosing among equals is no fallback.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from pointsman.api.route import Needed
+from pointsman.domain.features import PLAIN, Features
 from pointsman.domain.flags import Hindrance, Obstacle
-from pointsman.domain.health import EndpointMachine
-from pointsman.domain.table import BrokenTarget, Endpoint, Route, Target
+from pointsman.domain.health import EndpointMachine, Thresholds
+from pointsman.domain.strategies import arranged
+from pointsman.domain.table import BrokenTarget, Endpoint, Route, Target, Tier
 
 
 class Health(Protocol):
@@ -32,6 +39,8 @@ class Place(StrEnum):
 
     PRIORITY = "Priority"
     RAMPING = "Ramping"
+    TOO_LONG = "TooLong"
+    """The prompt seems too long for it, and there is nobody else."""
     LEAST_BAD = "LeastBad"
 
 
@@ -45,6 +54,8 @@ class Barred(StrEnum):
     MODEL_MISSING = "ModelMissing"
     DENIED = "Denied"
     AT_LIMIT = "AtLimit"
+    UNFIT = "Unfit"
+    TOO_LONG = "TooLong"
     DRILL = "Drill"
     FALLBACK_OFF = "FallbackOff"
     BACKEND_NOT_FOUND = "BackendNotFound"
@@ -56,7 +67,7 @@ class Barred(StrEnum):
 class Candidate:
     target: Target
     endpoints: tuple[Endpoint, ...]
-    """Least loaded first."""
+    """The best first."""
     place: Place = Place.PRIORITY
 
 
@@ -77,6 +88,8 @@ class Excluded:
 class Ordering:
     candidates: tuple[Candidate, ...]
     excluded: tuple[Excluded, ...]
+    route: Route
+    """What the route is for this request: with the targets of the rule that matched."""
 
 
 _LEAST_BAD = (Obstacle.DRILL, Obstacle.LOADING, Obstacle.UNHEALTHY, Obstacle.MODEL_MISSING)
@@ -96,63 +109,125 @@ _MESSAGES = {
 }
 
 
-def order(route: Route, health: Health, now: float, *, fallback: bool = True) -> Ordering:
-    """All candidates of `route` and everything excluded. `fallback` is False when the caller wants the first target
-    only; the route's own `fallback` is heeded as well."""
+class Chair(NamedTuple):
+    """An endpoint that may be asked for a target, as strategies see it."""
+
+    target: Target
+    endpoint: Endpoint
+    machine: EndpointMachine
+
+
+_UNSEEN = EndpointMachine(Thresholds(1, 1), 0.0)
+"""For an endpoint that the book does not know: nothing is known of it. Never written to."""
+
+
+def order(
+    route: Route, health: Health, now: float, request: Features = PLAIN, *, fallback: bool = True
+) -> Ordering:
+    """All candidates of `route` for this request and everything excluded. `fallback` is False when the caller wants one
+    target only; the route's own `fallback` is heeded as well."""
+    route = route.for_request(request)
     candidates: list[Candidate] = []
     excluded: list[Excluded] = []
     ramping: list[Candidate] = []
+    long: list[tuple[Candidate, Excluded]] = []
     poor: list[tuple[int, Target, Endpoint]] = []
-    targets = route.targets
-    if not (fallback and route.fallback):
-        excluded += [Excluded(t, Barred.FALLBACK_OFF, "fallback is off for this request") for t in targets[1:]]
-        targets = targets[:1]
-    for target in targets:
-        usable: list[tuple[int, Endpoint]] = []
-        ramp: list[tuple[int, Endpoint]] = []
-        worst: list[tuple[Hindrance, EndpointMachine]] = []
-        for endpoint in target.backend.endpoints:
-            machine = health.machine(endpoint.key)
-            hindrance = machine.hindrance(target.upstream_model, _version(target), now) if machine else None
-            if hindrance is None:
-                usable.append((machine.load if machine else 0, endpoint))
-            elif hindrance.obstacle is Obstacle.RAMPING:
-                ramp.append((machine.load if machine else 0, endpoint))
+    tiers = route.tiers
+    only = not (fallback and route.fallback)
+    if only:
+        excluded += [_not_asked(t) for tier in tiers[1:] for t in tier.targets]
+        tiers = tiers[:1]
+    for tier in tiers:
+        chairs: list[Chair] = []
+        ramp: list[Chair] = []
+        lengthy: dict[int, tuple[list[Chair], Excluded]] = {}
+        for target in tier.targets:
+            reason = unfit(target, request) if target.traits.choosy else None
+            if reason is not None and reason.reason is Barred.UNFIT:
+                excluded.append(reason)
+                continue
+            usable: list[Chair] = []
+            rising: list[Chair] = []
+            worst: list[tuple[Hindrance, EndpointMachine]] = []
+            for endpoint in target.backend.endpoints:
+                machine = health.machine(endpoint.key) or _UNSEEN
+                hindrance = machine.hindrance(target.upstream_model, _version(target), now)
+                if hindrance is None:
+                    usable.append(Chair(target, endpoint, machine))
+                elif hindrance.obstacle is Obstacle.RAMPING:
+                    rising.append(Chair(target, endpoint, machine))
+                else:
+                    worst.append((hindrance, machine))
+                    if hindrance.obstacle in _LEAST_BAD and not machine.trials:
+                        poor.append((_LEAST_BAD.index(hindrance.obstacle), target, endpoint))
+            if reason is not None:
+                if usable or rising:
+                    lengthy[target.index] = (usable or rising, reason)
+                else:
+                    excluded.append(reason)
+            elif usable:
+                chairs += usable
+            elif rising:
+                ramp += rising
             else:
-                assert machine is not None
-                worst.append((hindrance, machine))
-                if hindrance.obstacle in _LEAST_BAD and not machine.trials:
-                    poor.append((_LEAST_BAD.index(hindrance.obstacle), target, endpoint))
-        if usable:
-            candidates.append(Candidate(target, _sorted(usable)))
-        elif ramp:
-            ramping.append(Candidate(target, _sorted(ramp), Place.RAMPING))
-        else:
-            excluded.append(_excluded(target, worst, now))
+                excluded.append(_excluded(target, worst, now))
+        candidates += _ranked(tier, chairs, request, now, Place.PRIORITY)
+        ramping += _ranked(tier, ramp, request, now, Place.RAMPING)
+        crowd = [chair for found, _ in lengthy.values() for chair in found]
+        ranked = _ranked(tier, crowd, request, now, Place.TOO_LONG)
+        long += [(c, lengthy[c.target.index][1]) for c in ranked]
     candidates += ramping
+    if candidates:
+        excluded += [reason for _, reason in long]
+    else:
+        candidates += [c for c, _ in long]
     if not candidates and poor and route.try_one_when_all_unhealthy:
         poor.sort(key=lambda p: p[0])
         candidates += [Candidate(target, (endpoint,), Place.LEAST_BAD) for _, target, endpoint in poor]
+    if only and candidates and candidates[0].place is not Place.LEAST_BAD:
+        excluded += [_not_asked(c.target) for c in candidates[1:]]
+        candidates = candidates[:1]
     excluded += [Excluded(b, Barred(b.problem.value), b.message) for b in route.broken]
-    return Ordering(tuple(candidates), tuple(excluded))
+    return Ordering(tuple(candidates), tuple(excluded), route)
 
 
-def first_choice(route: Route, health: Health) -> tuple[Target, Endpoint] | None:
-    """The head of `order` when it is plain to see: the first target has one endpoint and nothing stands in its way.
-    None means: ask `order`. It is the same answer, without the list."""
-    if not route.targets:
-        return None
-    target = route.targets[0]
-    endpoints = target.backend.endpoints
-    if len(endpoints) != 1:
-        return None
-    machine = health.machine(endpoints[0].key)
-    return (target, endpoints[0]) if machine is None or machine.clear else None
+def unfit(target: Target, request: Features) -> Excluded | None:
+    """Why the request is none for this target, by what its model declares; None when it may be."""
+    traits = target.traits
+    needs = request.needs
+    lacks = traits.lacks(needs)
+    if lacks:
+        words = " and ".join(n.value for n in lacks)
+        return Excluded(target, Barred.UNFIT, f"the request needs {words}, which its capabilities do not have")
+    if traits.only_embeds and Needed.EMBEDDINGS not in needs:
+        return Excluded(target, Barred.UNFIT, "its capabilities say that it only makes embeddings")
+    limit = traits.context_length
+    if limit is not None and request.prompt_tokens > limit:
+        message = f"the prompt has about {request.prompt_tokens} tokens, its contextLength is {limit}"
+        return Excluded(target, Barred.TOO_LONG, message)
+    return None
+
+
+def _ranked(tier: Tier, chairs: list[Chair], request: Features, now: float, place: Place) -> list[Candidate]:
+    """Candidates in the order of their best endpoints."""
+    if len(chairs) == 1:
+        return [Candidate(chairs[0].target, (chairs[0].endpoint,), place)]
+    found: dict[int, tuple[Target, list[Endpoint]]] = {}
+    for chair in arranged(tier.strategy, chairs, request, now):
+        found.setdefault(chair.target.index, (chair.target, []))[1].append(chair.endpoint)
+    return [Candidate(target, tuple(endpoints), place) for target, endpoints in found.values()]
+
+
+def _not_asked(target: Target) -> Excluded:
+    return Excluded(target, Barred.FALLBACK_OFF, "fallback is off for this request")
 
 
 def target_states(route: Route, health: Health, now: float) -> Iterator[tuple[Target | BrokenTarget, Excluded | None]]:
-    """Each target of the route with what bars it, all by itself; None when it could serve."""
-    for target in route.targets:
+    """Each target of the route and of its rules with what bars it, all by itself; None when it could serve."""
+    for target in route.every_target:
+        if isinstance(target, BrokenTarget):
+            yield target, Excluded(target, Barred(target.problem.value), target.message)
+            continue
         hindrances = []
         for endpoint in target.backend.endpoints:
             machine = health.machine(endpoint.key)
@@ -163,17 +238,11 @@ def target_states(route: Route, health: Health, now: float) -> Iterator[tuple[Ta
             hindrances.append((hindrance, machine))
         else:
             yield target, _excluded(target, hindrances, now)
-    for broken in route.broken:
-        yield broken, Excluded(broken, Barred(broken.problem.value), broken.message)
 
 
 def _version(target: Target) -> str:
     credential = target.backend.credential
     return credential.version if credential else ""
-
-
-def _sorted(endpoints: list[tuple[int, Endpoint]]) -> tuple[Endpoint, ...]:
-    return tuple(e for _, e in sorted(endpoints, key=lambda pair: pair[0]))
 
 
 def _excluded(target: Target, found: list[tuple[Hindrance, EndpointMachine]], now: float) -> Excluded:

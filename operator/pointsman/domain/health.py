@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pointsman.domain.flags import ANY_MODEL, Flags, Hindrance, Obstacle
+from pointsman.domain.pace import Pace
 from pointsman.domain.score import Score
 from pointsman.domain.verdict import Judgement, Verdict, Why
 
 RAMP_LAST = 8
 """Requests at once that the last step of Probation admits; the first admits one."""
 UNLIMITED = sys.maxsize
+FAILURE_BURDEN = 4
+"""Each failure in a row weighs as much as so many requests in flight."""
 RELAPSES_COUNTED = 3
 """Each relapse out of Probation doubles the good probes that are wanted, this many times at most."""
 
@@ -85,9 +88,9 @@ class EndpointMachine:
     """The health of one endpoint. Mutable, single-threaded; reads no clock."""
 
     __slots__ = (
-        "_before", "_doubted_at", "_ejected_by", "_generation_failures", "_probe_failures", "_probe_successes", "_ramp",
-        "_ramp_successes", "_relapses", "_score", "advanced_at", "clear", "doubted", "flags", "in_flight",
-        "latency_ms", "limit", "message", "reason", "since", "state", "thresholds", "trials",
+        "_before", "_doubted_at", "_ejected_by", "_generation_failures", "_paces", "_probe_failures",
+        "_probe_successes", "_ramp", "_ramp_successes", "_relapses", "_score", "advanced_at", "clear", "doubted",
+        "flags", "in_flight", "latency_ms", "limit", "message", "reason", "since", "state", "thresholds", "trials",
     )  # fmt: skip
 
     def __init__(self, thresholds: Thresholds, now: float) -> None:
@@ -111,6 +114,8 @@ class EndpointMachine:
         self.clear = True
         """True when no state, no flag and no limit stands in the way of any model: the quick answer to `hindrance`."""
         self._score = Score()
+        self._paces: dict[str, Pace] = {}
+        """By model, as the engine calls it."""
         self._probe_failures = 0
         self._probe_successes = 0
         self._ramp = 1
@@ -146,11 +151,17 @@ class EndpointMachine:
             self.trials -= 1
         return in_flight >= self.limit
 
-    def succeeded(self, model: str, latency_ms: float | None, now: float) -> Transition | None:
-        """A real answer: the best probe."""
+    def succeeded(
+        self, model: str, latency_ms: float | None, now: float, *, stream: bool = False
+    ) -> Transition | None:
+        """A real answer: the best probe. `latency_ms` is until the first content."""
         self.advanced_at = now
         if latency_ms is not None:
             self.latency_ms = latency_ms
+            pace = self._paces.get(model)
+            if pace is None:
+                pace = self._paces[model] = Pace()
+            pace.answered(stream, latency_ms, now)
         self._score.succeeded(now)
         if self.state is State.HEALTHY and self.clear:
             self._probe_failures = 0
@@ -257,11 +268,27 @@ class EndpointMachine:
             return Hindrance(Obstacle.RAMPING)
         return out
 
-    @property
-    def load(self) -> int:
+    def burden(self, now: float) -> int:
         """What a choice between endpoints compares: requests in flight, worsened by failures in a row, so that an
         endpoint that fails fast attracts no traffic."""
-        return self.in_flight + 4 * self._score.streak
+        score = self._score
+        return self.in_flight + FAILURE_BURDEN * score.recent_streak(now) if score.streak else self.in_flight
+
+    def failures_in_a_row(self, now: float) -> int:
+        """Those that still count."""
+        return self._score.recent_streak(now)
+
+    def pace_of(self, model: str, stream: bool, now: float) -> float | None:
+        """Milliseconds, smoothed; None when nothing is known that is fresh."""
+        pace = self._paces.get(model)
+        return None if pace is None else pace.of(stream, now)
+
+    def slow(self, model: str, ms: float, now: float) -> None:
+        """A stream has not begun for so long, and nothing is broken."""
+        pace = self._paces.get(model)
+        if pace is None:
+            pace = self._paces[model] = Pace()
+        pace.slow(ms, now)
 
     # ---- inner
 

@@ -40,6 +40,11 @@ class Score:
         """Failures since the last success."""
         return len(self._streak)
 
+    def recent_streak(self, now: float) -> int:
+        """The same while the last of them is within the window: who did not fail since deserves another try."""
+        streak = self._streak
+        return len(streak) if streak and now - streak[-1].at < WINDOW_SECONDS else 0
+
     def succeeded(self, now: float) -> None:
         second = int(now)
         slot = second % WINDOW_SECONDS

@@ -9,11 +9,13 @@ A table is an immutable value. A request is served by the table it started with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 from urllib.parse import urlsplit
 
+from pointsman.api import route as api
 from pointsman.api.backend import BundleKind, Engine, GenerationMode, GenerationProbe, LLMBackendSpec, Model
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend, ModelRoute
@@ -27,7 +29,13 @@ from pointsman.api.route import (
 )
 from pointsman.api.scalars import seconds
 from pointsman.api.source import SourceError, parse_ollama, served_name
+from pointsman.domain.features import Features
+from pointsman.domain.globs import Glob, is_glob
+from pointsman.domain.rules import Match
 from pointsman.domain.sharing import ALONE, Crew
+from pointsman.domain.strategies import Strategy, strategy_of
+from pointsman.domain.strategies.weighted import Weighted
+from pointsman.domain.traits import UNDECLARED, Price, Traits
 from pointsman.domain.trust import Trust, read_bundle
 
 OLLAMA_PORT = 11434
@@ -110,6 +118,8 @@ class Backend:
     """The name that routes use → the name that is sent to the engine."""
     credential: Credential | None
     probe: ProbePolicy
+    traits: Mapping[str, Traits] = field(default_factory=dict)
+    """By the name that routes use."""
     capacity: Capacity | None = None
     """Of each endpoint; None: without a limit."""
     host_header: str | None = None
@@ -125,11 +135,44 @@ class Target:
     """A (backend, model) of a route whose references hold."""
 
     index: int
-    """Its place in `spec.targets`."""
+    """Its place in `spec.targets`, or in those of its rule."""
     backend: Backend
     model: str
     upstream_model: str
     priority: int
+    weight: int | None = None
+    traits: Traits = UNDECLARED
+
+    @property
+    def rank(self) -> int:
+        """Targets of a smaller rank go first, whatever the strategy says."""
+        return rank_of(self.priority, self.weight)
+
+    @property
+    def share(self) -> int:
+        """Its weight among those of its rank."""
+        return self.weight or 1
+
+    @property
+    def label(self) -> str:
+        return f"{self.backend.name}/{self.model}"
+
+
+def rank_of(priority: int, weight: int | None) -> int:
+    """Those of weight 0 stand behind the others of their priority."""
+    return 2 * priority + (weight == 0)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """The targets of one rank, in the order of the spec, and how they share."""
+
+    targets: tuple[Target, ...]
+    strategy: Strategy
+
+    @property
+    def rank(self) -> int:
+        return self.targets[0].rank
 
 
 @dataclass(frozen=True)
@@ -162,6 +205,11 @@ class BrokenTarget:
     priority: int
     problem: RefProblem
     message: str
+    weight: int | None = None
+
+    @property
+    def rank(self) -> int:
+        return rank_of(self.priority, self.weight)
 
 
 @dataclass(frozen=True)
@@ -186,7 +234,7 @@ class Hedge:
 
 @dataclass(frozen=True)
 class Route:
-    """A route as traffic sees it. `targets` are sorted by priority, then by their place in the spec."""
+    """A route as traffic sees it. `targets` are sorted by rank, then by their place in the spec."""
 
     name: str
     generation: int
@@ -201,6 +249,41 @@ class Route:
     hold: Hold | None = None
     """None: a target that is not ready yet is passed over."""
     hedge: Hedge | None = None
+    tiers: tuple[Tier, ...] = ()
+    """The targets, grouped by rank."""
+    rules: tuple[RouteRule, ...] = ()
+    rule: int | None = None
+    """This is what the route is for the requests of its rule of that number; None: for all others."""
+
+    def for_request(self, request: Features) -> Route:
+        """The route with the targets that this request may have: those of the first rule that matches."""
+        for rule in self.rules:
+            if rule.match.holds(request):
+                return rule.route
+        return self
+
+    @property
+    def variants(self) -> tuple[Route, ...]:
+        """What the route can be: without a rule, and for each of its rules."""
+        return (self, *(r.route for r in self.rules))
+
+    @property
+    def every_target(self) -> tuple[Target | BrokenTarget, ...]:
+        """Each (backend, model) that the route or a rule of it names, once, in the order of the spec."""
+        found: dict[tuple[str, str], Target | BrokenTarget] = {}
+        for variant in self.variants:
+            for target in sorted((*variant.targets, *variant.broken), key=lambda t: t.index):
+                name = target.backend if isinstance(target, BrokenTarget) else target.backend.name
+                found.setdefault((name, target.model), target)
+        return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class RouteRule:
+    """Other targets for some requests."""
+
+    match: Match
+    route: Route
 
 
 @dataclass(frozen=True)
@@ -217,10 +300,32 @@ class RoutingTable:
     backends: Mapping[str, Backend] = field(default_factory=dict)
     routes: Mapping[str, Route] = field(default_factory=dict)
     names: Mapping[str, Route] = field(default_factory=dict)
-    """Model name as clients ask → the route that answers for it."""
+    """Model name as clients ask → the route that answers for it. Patterns are not in it: `find` knows them too."""
+    patterns: tuple[tuple[Glob, Route], ...] = ()
+    """The most specific first."""
     clashes: tuple[NameClash, ...] = ()
     crew: Crew = ALONE
     """The gateways that share the limits."""
+
+    def find(self, model: str) -> tuple[str, Route] | None:
+        """The route that answers for a name, and the name or pattern by which it does; None when none does."""
+        route = self.names.get(model)
+        if route is not None:
+            return model, route
+        for glob, route in self.patterns:
+            if glob.matches(model):
+                return glob.pattern, route
+        return None
+
+    @property
+    def headers(self) -> frozenset[bytes]:
+        """The request headers that some route asks about, in lower case."""
+        wanted = set()
+        for route in self.routes.values():
+            wanted |= {h.name for rule in route.rules for h in rule.match.headers}
+            strategies = (tier.strategy for variant in route.variants for tier in variant.tiers)
+            wanted |= {s.header for s in strategies if isinstance(s, Weighted) and s.header is not None}
+        return frozenset(wanted)
 
 
 @dataclass(frozen=True)
@@ -263,6 +368,7 @@ def compile_table(
     compiled = {name: _backend(b, endpoints.get(name, ()), secrets, bundles[name]) for name, b in sorted(known.items())}
     table_routes: dict[str, Route] = {}
     names: dict[str, Route] = {}
+    patterns: list[tuple[Glob, Route]] = []
     owner: dict[str, str] = {}
     clashes: list[NameClash] = []
     for route in sorted(routes, key=_seniority):
@@ -276,10 +382,13 @@ def compile_table(
             won.append(model)
         value = _route(route, tuple(won), known, compiled, secrets, bundles)
         table_routes[route.meta.name] = value
-        names.update(dict.fromkeys(won, value))
+        names.update((name, value) for name in won if not is_glob(name))
+        patterns += [(Glob(name), value) for name in won if is_glob(name)]
+    # Stable: of two that are equally specific the senior route's goes first.
+    patterns.sort(key=lambda p: p[0].specificity, reverse=True)
     if not any(b.capacity for b in compiled.values()):
         crew = ALONE  # nothing to share: who comes and goes makes no new table
-    return RoutingTable(compiled, table_routes, names, tuple(clashes), crew)
+    return RoutingTable(compiled, table_routes, names, tuple(patterns), tuple(clashes), crew)
 
 
 def missing_secret(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> str | None:
@@ -361,11 +470,16 @@ def _backend(
             probe.success_threshold,
             _generation(spec),
         ),
+        traits={m.name: _traits(m, spec) for m in spec.models},
         capacity=_capacity(spec),
         host_header=host_header,
         trust=bundle if isinstance(bundle, Trust) else None,
         unreachable=bundle if isinstance(bundle, str) else "",
     )
+
+
+def _traits(model: Model, spec: LLMBackendSpec) -> Traits:
+    return Traits(frozenset(model.capabilities), model.context_length, Price.of(model.pricing or spec.pricing))
 
 
 def _capacity(spec: LLMBackendSpec) -> Capacity | None:
@@ -406,9 +520,48 @@ def _route(
     bundles: Mapping[str, Trust | str | None],
 ) -> Route:
     spec = route.spec
+    targets, broken = _targets(spec.targets, known, compiled, secrets, bundles)
+    timeouts = spec.timeouts
+    total = seconds(timeouts.total)
+    value = Route(
+        name=route.meta.name,
+        generation=route.meta.generation,
+        models=won,
+        targets=targets,
+        broken=broken,
+        tiers=_tiers(spec, targets),
+        fallback=spec.fallback.mode is FallbackMode.AUTO,
+        max_attempts=spec.fallback.max_attempts,
+        try_one_when_all_unhealthy=spec.fallback.when_all_unhealthy is WhenAllUnhealthy.TRY_ONE,
+        timeouts=Timeouts(
+            connect=seconds(timeouts.connect),
+            first_token=seconds(timeouts.first_token),
+            answer=seconds(timeouts.answer) if timeouts.answer else total,
+            idle=seconds(timeouts.idle),
+            total=total,
+        ),
+        hold=_hold(spec.fallback),
+        hedge=_hedge(spec.fallback),
+    )
+    rules = []
+    for number, rule in enumerate(spec.route_rules):
+        targets, broken = _targets(rule.targets, known, compiled, secrets, bundles)
+        variant = replace(value, targets=targets, broken=broken, tiers=_tiers(spec, targets), rule=number)
+        rules.append(RouteRule(Match.of(rule.match), variant))
+    return replace(value, rules=tuple(rules))
+
+
+def _targets(
+    listed: Sequence[api.Target],
+    known: Mapping[str, LLMBackend],
+    compiled: Mapping[str, Backend],
+    secrets: Mapping[str, SecretValue],
+    bundles: Mapping[str, Trust | str | None],
+) -> tuple[tuple[Target, ...], tuple[BrokenTarget, ...]]:
+    """Those whose references hold, sorted by rank, and the others."""
     targets: list[Target] = []
     broken: list[BrokenTarget] = []
-    for index, t in enumerate(spec.targets):
+    for index, t in enumerate(listed):
         backend = known.get(t.backend)
         if backend is None:
             problem, message = RefProblem.BACKEND_NOT_FOUND, f"LLMBackend {t.backend} does not exist in this namespace"
@@ -424,30 +577,22 @@ def _route(
             problem, message = RefProblem.CA_BUNDLE_MISSING, f"LLMBackend {t.backend}: {bundle}"
         else:
             value = compiled[t.backend]
-            targets.append(Target(index, value, t.model, value.models[t.model], t.priority))
+            traits = value.traits[t.model]
+            targets.append(Target(index, value, t.model, value.models[t.model], t.priority, t.weight, traits))
             continue
-        broken.append(BrokenTarget(index, t.backend, t.model, t.priority, problem, message))
-    timeouts = spec.timeouts
-    total = seconds(timeouts.total)
-    return Route(
-        name=route.meta.name,
-        generation=route.meta.generation,
-        models=won,
-        targets=tuple(sorted(targets, key=lambda t: (t.priority, t.index))),
-        broken=tuple(broken),
-        fallback=spec.fallback.mode is FallbackMode.AUTO,
-        max_attempts=spec.fallback.max_attempts,
-        try_one_when_all_unhealthy=spec.fallback.when_all_unhealthy is WhenAllUnhealthy.TRY_ONE,
-        timeouts=Timeouts(
-            connect=seconds(timeouts.connect),
-            first_token=seconds(timeouts.first_token),
-            answer=seconds(timeouts.answer) if timeouts.answer else total,
-            idle=seconds(timeouts.idle),
-            total=total,
-        ),
-        hold=_hold(spec.fallback),
-        hedge=_hedge(spec.fallback),
-    )
+        broken.append(BrokenTarget(index, t.backend, t.model, t.priority, problem, message, t.weight))
+    return tuple(sorted(targets, key=lambda t: (t.rank, t.index))), tuple(broken)
+
+
+def _tiers(spec: api.ModelRouteSpec, targets: Sequence[Target]) -> tuple[Tier, ...]:
+    tiers = []
+    for _, group in groupby(targets, key=lambda t: t.rank):
+        equals = tuple(group)
+        strategy = strategy_of(
+            spec.strategy, spec.sticky, [t.weight for t in equals], [t.traits for t in equals]
+        )
+        tiers.append(Tier(equals, strategy))
+    return tuple(tiers)
 
 
 def _hold(fallback: Fallback) -> Hold | None:

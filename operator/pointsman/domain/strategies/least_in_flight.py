@@ -1,0 +1,25 @@
+"""LeastInFlight: whoever has the least to do for its weight.
+
+Failures in a row count as requests in flight, so that an endpoint that fails fast attracts no traffic; after half a
+minute without another one it gets its chance again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pointsman.api import route as api
+from pointsman.domain.features import Features
+from pointsman.domain.strategies.strategy import Seat, busy_words
+
+
+@dataclass(frozen=True)
+class LeastInFlight:
+    name = api.Strategy.LEAST_IN_FLIGHT
+
+    def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[float]:
+        return [(s.machine.burden(now) + 1) / s.target.share for s in seats]
+
+    def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
+        return [busy_words(s, now) + (f", weight {s.target.share}" if s.target.share != 1 else "") for s in seats]
