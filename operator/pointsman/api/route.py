@@ -105,9 +105,7 @@ class Match(ApiModel):
             "has(self.taskTypes) || has(self.capabilities) || has(self.headers) || has(self.minContextLength) ||"
             " has(self.maxContextLength)",
             "a rule without a condition matches everything: put its targets into spec.targets",
-            lambda m: bool(
-                m.task_types or m.capabilities or m.headers or m.min_context_length or m.max_context_length
-            ),
+            lambda m: bool(m.task_types or m.capabilities or m.headers or m.min_context_length or m.max_context_length),
         ),
         Rule(
             "!has(self.minContextLength) || !has(self.maxContextLength) ||"

@@ -17,12 +17,16 @@ from typing import Any
 
 import msgspec
 
+from pointsman.api.route import TaskType
+from pointsman.dialects.features import TASK_NAMES, UNKNOWN_TASK
+
 CHAT_PATH = "/chat/completions"
 USAGE_FIELD = "stream_options"
 """The field that we may add to a request; a 4xx that names it is our own doing."""
 
 _KEY = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
+TASK_FIELD = "task_type"
 _USAGE_OPTIONS = b'{"include_usage":true}'
 
 
@@ -52,6 +56,8 @@ class ChatRequest(msgspec.Struct, gc=False):
     """Byte offsets of the model's value within `body`, quotes included."""
     options_span: Span | None
     """The same of `stream_options`; None when it is absent."""
+    task: TaskType | None = None
+    """What the caller says it is for."""
 
 
 _ABSENT = msgspec.Raw()
@@ -63,6 +69,7 @@ class _Head(msgspec.Struct, gc=False):
     stream_options: msgspec.Raw = _ABSENT
     stop: msgspec.Raw = _ABSENT
     messages: msgspec.Raw = _ABSENT
+    task_type: msgspec.Raw = _ABSENT
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -81,6 +88,8 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
+    if head.task_type is not _ABSENT:
+        return _with_task(body, head.task_type)
     stream = head.stream is True
     spans = _search(body, head)
     if spans is None:
@@ -235,8 +244,16 @@ def _search(body: bytes, head: _Head) -> tuple[Span, Span | None] | None:
 
 
 def walk(body: bytes) -> tuple[Span, Span | None] | Complaint:
+    """The spans of `model` and `stream_options`, by a walk over the keys at depth 1."""
+    spans = _members(body)
+    if isinstance(spans, Complaint):
+        return spans
+    return spans["model"], spans.get(USAGE_FIELD)
+
+
+def _members(body: bytes) -> dict[str, Span] | Complaint:
     """Walks the keys at depth 1 beside the decoder's view of them. They part where a key is written twice: the decoder
-    keeps one, the text has two."""
+    keeps one, the text has two. Returns where the values are."""
     fields = _keys_decoder.decode(body)
     spans: dict[str, Span] = {}
     at = body.index(b"{") + 1
@@ -252,7 +269,31 @@ def walk(body: bytes) -> tuple[Span, Span | None] | Complaint:
         at = after.end()
     if body[at - 1 : at] != b"}":
         return _twice(None)
-    return spans["model"], spans.get(USAGE_FIELD)
+    return spans
+
+
+def _with_task(body: bytes, raw: msgspec.Raw) -> ChatRequest | Complaint:
+    """A request that says what it is for, without the field that says so: it is ours, no backend knows it."""
+    name = msgspec.json.decode(raw)
+    task = TASK_NAMES.get(name) if isinstance(name, str) else None
+    if task is None and name is not None:
+        return Complaint(400, UNKNOWN_TASK, "invalid_task_type", TASK_FIELD)
+    spans = _members(body)
+    if isinstance(spans, Complaint):
+        return spans
+    keys = list(spans)
+    place = keys.index(TASK_FIELD)
+    _, end = spans[TASK_FIELD]
+    if place:
+        # From the end of the value before it: the comma between them goes too.
+        start = spans[keys[place - 1]][1]
+    else:
+        start = body.index(b"{") + 1
+        end = body.index(b",", end) + 1  # there is a model after it
+    request = parse_chat(body[:start] + body[end:])
+    if isinstance(request, ChatRequest):
+        request.task = task
+    return request
 
 
 def _decode_key(text: bytes) -> str:

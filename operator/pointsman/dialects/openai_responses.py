@@ -72,7 +72,7 @@ def parse_response_request(body: bytes) -> ResponsesRequest | Complaint:
     )
     conversation = _conversation(head.conversation)
     return ResponsesRequest(
-        body, head.model, head.stream is True, True, False, spans[0], None, acts or bool(conversation),
+        body, head.model, head.stream is True, True, False, spans[0], None, None, acts or bool(conversation),
         head.previous_response_id or "", conversation,
     )  # fmt: skip
 

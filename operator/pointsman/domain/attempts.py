@@ -111,15 +111,15 @@ def _again(candidates: Sequence[Candidate], tried: Sequence[Tried]) -> tuple[Can
 
 def left_behind(ordering: Ordering, tried: Sequence[Tried], target: Target) -> tuple[str, str] | None:
     """Is asking `target` next a fallback? Then the backend that was left for it, and why: the reason of the failed
-    attempt, or of the exclusion when a target before it was passed over from the start."""
+    attempt, or of the exclusion when a target of an earlier rank was passed over from the start. Choosing among equals
+    is no fallback, nor is passing over who cannot take such a request."""
     if tried:
         last = tried[-1]
         return None if last.target is target else (last.target.backend.name, last.judged.why.value)
-    place = (target.priority, target.index)
-    passed = [e for e in ordering.excluded if (e.target.priority, e.target.index) < place]
+    passed = [e for e in ordering.excluded if e.target.rank < target.rank and e.reason not in _UNFIT]
     if not passed:
         return None
-    first = min(passed, key=lambda e: (e.target.priority, e.target.index))
+    first = min(passed, key=lambda e: (e.target.rank, e.target.index))
     return first.backend, first.reason.value
 
 
@@ -135,6 +135,7 @@ class Surrender:
 
 
 _BUSY = (Barred.SATURATED, Barred.AT_LIMIT)
+_UNFIT = (Barred.UNFIT, Barred.TOO_LONG)
 _NEVER_SERVED = frozenset((Verdict.LOADING, Verdict.DENIED, Verdict.MODEL_MISSING))
 
 
@@ -149,13 +150,17 @@ def surrender(
     lines += [f"- {e.backend} ({e.target.model}): not asked, {e.reason.value}: {e.message}" for e in shown]
     verdicts = {t.judged.verdict for t in tried}
     busy_until = [e.until - now for e in shown if e.reason is Barred.SATURATED and e.until is not None]
-    saturated = bool(shown) and all(e.reason in _BUSY for e in shown)
+    able = [e for e in shown if e.reason not in _UNFIT]
+    saturated = bool(able) and all(e.reason in _BUSY for e in able)
     all_busy = verdicts == {Verdict.BUSY} if tried else saturated
     if all_busy:
         waits = [t.judged.retry_after for t in tried if t.judged.retry_after is not None] + busy_until
         status, code, head = 429, "all_backends_busy", "every backend is busy"
         retry = max(1.0, min(waits, default=1.0))
         return Surrender(status, code, _message(model, head, lines), retry)
+    if shown and not able and not tried:
+        head = "nobody can take such a request"
+        return Surrender(400, "unsupported_request", _message(model, head, lines), None, True)
     if late or any(t.judged.why is Why.TOTAL_TIMEOUT for t in tried):
         return Surrender(504, "timeout", _message(model, "no answer within the route's total time", lines))
     if verdicts <= _NEVER_SERVED:

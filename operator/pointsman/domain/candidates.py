@@ -15,17 +15,19 @@ With fallback off there is one candidate, of the first priority: choosing among 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from pointsman.api.route import Needed
 from pointsman.domain.features import PLAIN, Features
 from pointsman.domain.flags import Hindrance, Obstacle
 from pointsman.domain.health import EndpointMachine, Thresholds
-from pointsman.domain.strategies import arranged
+from pointsman.domain.strategies import Seat, arranged, first
 from pointsman.domain.table import BrokenTarget, Endpoint, Route, Target, Tier
+
+S = TypeVar("S", bound=Seat)
 
 
 class Health(Protocol):
@@ -88,8 +90,6 @@ class Excluded:
 class Ordering:
     candidates: tuple[Candidate, ...]
     excluded: tuple[Excluded, ...]
-    route: Route
-    """What the route is for this request: with the targets of the rule that matched."""
 
 
 _LEAST_BAD = (Obstacle.DRILL, Obstacle.LOADING, Obstacle.UNHEALTHY, Obstacle.MODEL_MISSING)
@@ -121,9 +121,7 @@ _UNSEEN = EndpointMachine(Thresholds(1, 1), 0.0)
 """For an endpoint that the book does not know: nothing is known of it. Never written to."""
 
 
-def order(
-    route: Route, health: Health, now: float, request: Features = PLAIN, *, fallback: bool = True
-) -> Ordering:
+def order(route: Route, health: Health, now: float, request: Features = PLAIN, *, fallback: bool = True) -> Ordering:
     """All candidates of `route` for this request and everything excluded. `fallback` is False when the caller wants one
     target only; the route's own `fallback` is heeded as well."""
     route = route.for_request(request)
@@ -184,11 +182,23 @@ def order(
     if not candidates and poor and route.try_one_when_all_unhealthy:
         poor.sort(key=lambda p: p[0])
         candidates += [Candidate(target, (endpoint,), Place.LEAST_BAD) for _, target, endpoint in poor]
-    if only and candidates and candidates[0].place is not Place.LEAST_BAD:
-        excluded += [_not_asked(c.target) for c in candidates[1:]]
-        candidates = candidates[:1]
+    if only and candidates:
+        head = candidates[0].target
+        excluded += [_not_asked(c.target) for c in candidates[1:] if c.place is not Place.LEAST_BAD]
+        candidates = [c for c in candidates if c.target is head]
     excluded += [Excluded(b, Barred(b.problem.value), b.message) for b in route.broken]
-    return Ordering(tuple(candidates), tuple(excluded), route)
+    return Ordering(tuple(candidates), tuple(excluded))
+
+
+def first_choice(tier: Tier, seats: Sequence[S], request: Features, now: float) -> S | None:
+    """The head of `order` when nothing stands in the way of anyone: without the list. `seats` are all endpoints of the
+    route's first tier; None means: ask `order`."""
+    for seat in seats:
+        if not seat.machine.clear:
+            return None
+    if tier.choosy and any(unfit(target, request) is not None for target in tier.targets):
+        return None
+    return first(tier.strategy, seats, request, now)
 
 
 def unfit(target: Target, request: Features) -> Excluded | None:

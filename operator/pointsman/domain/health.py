@@ -151,9 +151,7 @@ class EndpointMachine:
             self.trials -= 1
         return in_flight >= self.limit
 
-    def succeeded(
-        self, model: str, latency_ms: float | None, now: float, *, stream: bool = False
-    ) -> Transition | None:
+    def succeeded(self, model: str, latency_ms: float | None, now: float, *, stream: bool = False) -> Transition | None:
         """A real answer: the best probe. `latency_ms` is until the first content."""
         self.advanced_at = now
         if latency_ms is not None:

@@ -169,6 +169,8 @@ class Tier:
 
     targets: tuple[Target, ...]
     strategy: Strategy
+    choosy: bool
+    """A request could be unfit for one of them."""
 
     @property
     def rank(self) -> int:
@@ -272,7 +274,8 @@ class Route:
         """Each (backend, model) that the route or a rule of it names, once, in the order of the spec."""
         found: dict[tuple[str, str], Target | BrokenTarget] = {}
         for variant in self.variants:
-            for target in sorted((*variant.targets, *variant.broken), key=lambda t: t.index):
+            listed: list[Target | BrokenTarget] = [*variant.targets, *variant.broken]
+            for target in sorted(listed, key=lambda t: t.index):
                 name = target.backend if isinstance(target, BrokenTarget) else target.backend.name
                 found.setdefault((name, target.model), target)
         return tuple(found.values())
@@ -588,10 +591,8 @@ def _tiers(spec: api.ModelRouteSpec, targets: Sequence[Target]) -> tuple[Tier, .
     tiers = []
     for _, group in groupby(targets, key=lambda t: t.rank):
         equals = tuple(group)
-        strategy = strategy_of(
-            spec.strategy, spec.sticky, [t.weight for t in equals], [t.traits for t in equals]
-        )
-        tiers.append(Tier(equals, strategy))
+        strategy = strategy_of(spec.strategy, spec.sticky, [t.weight for t in equals], [t.traits for t in equals])
+        tiers.append(Tier(equals, strategy, any(t.traits.choosy for t in equals)))
     return tuple(tiers)
 
 

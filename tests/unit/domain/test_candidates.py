@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.running_gateway import external, ollama, route, table
 
 from pointsman.domain.book import HealthBook, missing_from
-from pointsman.domain.candidates import Barred, Ordering, Place, first_choice, order, target_states
+from pointsman.domain.candidates import Barred, Ordering, Place, order, target_states
 from pointsman.domain.failure import fault
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.table import RoutingTable
@@ -189,9 +189,6 @@ def test_every_target_is_in_the_list_exactly_once(seen: list[Judgement | None], 
     assert [c.target.index for c in usual] == sorted(c.target.index for c in usual)
     if usual:
         assert len(usual) == len(o.candidates), "the least bad are asked only when nobody else is there"
-    quick = first_choice(w.route, w.book)
-    if quick is not None:
-        assert quick == (o.candidates[0].target, o.candidates[0].endpoints[0])
     if fallback:
         able = {c.target.backend.name for c in usual}
         for target, barred in target_states(w.route, w.book, NOW):

@@ -15,7 +15,16 @@ from pointsman.domain.flags import (
     RETRY_AFTER_MAX_SECONDS,
     Obstacle,
 )
-from pointsman.domain.health import EndpointMachine, Probed, ProbeOutcome, State, Thresholds, Transition
+from pointsman.domain.health import (
+    FAILURE_BURDEN,
+    EndpointMachine,
+    Probed,
+    ProbeOutcome,
+    State,
+    Thresholds,
+    Transition,
+)
+from pointsman.domain.score import WINDOW_SECONDS
 from pointsman.domain.verdict import EMPTY, Judgement, Verdict, Why
 
 FAILED = Judgement(Verdict.FAILURE, Why.SERVER_ERROR, "its server failed", by_answer=True)
@@ -132,9 +141,17 @@ def test_degraded_heals_by_real_answers(b: Bench) -> None:
 
 
 def test_failing_endpoint_attracts_no_traffic(b: Bench) -> None:
-    before = b.machine.load
+    before = b.machine.burden(b.now)
     b.saw(RESET)
-    assert b.machine.load > before
+    assert b.machine.burden(b.now) > before
+
+
+def test_who_has_not_failed_lately_gets_another_try(b: Bench) -> None:
+    b.saw(RESET)
+    b.now += WINDOW_SECONDS + 1
+    assert b.machine.burden(b.now) == 0
+    b.saw(RESET)
+    assert b.machine.burden(b.now) == 2 * FAILURE_BURDEN
 
 
 def test_stalled_ejects_when_nothing_advanced(b: Bench) -> None:
@@ -333,13 +350,13 @@ def test_poison_request_is_withdrawn(b: Bench) -> None:
     for n in range(4):
         b.keep(b.machine.withdraw(f"r{n}", b.now))
     assert b.state is State.HEALTHY
-    assert b.machine.load == 0
+    assert b.machine.burden(b.now) == 0
 
 
 def test_connection_failures_are_never_withdrawn(b: Bench) -> None:
     b.saw(RESET, "poison")
     b.machine.withdraw("poison", b.now)
-    assert b.machine.load > 0
+    assert b.machine.burden(b.now) > 0
 
 
 MOVES = {

@@ -54,6 +54,17 @@ CHANGES: dict[str, Any] = {
     "models.source": [{"name": "m", "source": "ollama://tiny:2"}],
     "models.digest": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}],
     "models.name": [{"name": "n", "source": "ollama://tiny:1"}],
+    "models.capabilities": [{"name": "m", "source": "ollama://tiny:1", "capabilities": ["Chat"]}],
+    "models.contextLength": [{"name": "m", "source": "ollama://tiny:1", "contextLength": 8192}],
+    "models.pricing": [
+        {
+            "name": "m",
+            "source": "ollama://tiny:1",
+            "pricing": {"inputPerMillionTokens": "1", "outputPerMillionTokens": "1"},
+        }
+    ],
+    "pricing.inputPerMillionTokens": {"inputPerMillionTokens": "1", "outputPerMillionTokens": "0"},
+    "pricing.outputPerMillionTokens": {"inputPerMillionTokens": "0", "outputPerMillionTokens": "1"},
     "ollama.parallel": {"parallel": 2},
     "ollama.maxLoadedModels": {"maxLoadedModels": 2},
     "ollama.maxQueue": {"maxQueue": 2},

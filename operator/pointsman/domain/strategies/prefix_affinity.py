@@ -31,9 +31,7 @@ class PrefixAffinity:
     def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[tuple[bool, float]]:
         most = most_in_flight(seats)
         prefix = request.prefix
-        return [
-            (s.machine.burden(now) >= most, race(prefix, salt_of(s.endpoint.key), s.target.share)) for s in seats
-        ]
+        return [(s.machine.burden(now) >= most, race(prefix, salt_of(s.endpoint.key), s.target.share)) for s in seats]
 
     def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
         most = most_in_flight(seats)

@@ -3,8 +3,8 @@
 Decided here: the smallest key goes first; among equals chance, drawn from the request's id, picks one fairly. Not here:
 what the keys are made of (the files beside this one), and who is a candidate at all (`candidates.py`).
 
-A strategy is a pure function of its seats, the request and the time. `first` is the head of `arranged` without the list:
-the data path takes it when nothing stands in the way of anyone.
+A strategy is a pure function of its seats, the request and the time. `first` is the head of `arranged` without the
+list: the data path takes it when nothing stands in the way of anyone.
 """
 
 from __future__ import annotations

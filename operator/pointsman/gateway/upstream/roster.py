@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pointsman.domain.book import HealthBook, thresholds
+from pointsman.domain.candidates import first_choice
+from pointsman.domain.features import Features
 from pointsman.domain.health import EndpointMachine
-from pointsman.domain.table import Backend, Endpoint, Route, RoutingTable, Target
+from pointsman.domain.rules import Match
+from pointsman.domain.table import Backend, Endpoint, Route, RoutingTable, Target, Tier
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.dialer import Dialer
 from pointsman.gateway.upstream.pool import EndpointPool
+
+NAMES_KEPT = 4096
+"""Names that patterns matched are looked up anew above so many."""
 
 
 class Lane:
@@ -32,15 +38,35 @@ class Lane:
 
 
 class Entry:
-    """A model name that clients may ask for."""
+    """A model name that clients may ask for, or what its route is for the requests of one rule."""
 
-    __slots__ = ("first", "route")
+    __slots__ = ("_rules", "_seats", "_tier", "first", "name", "route")
 
-    def __init__(self, route: Route, first: Lane | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        route: Route,
+        tier: Tier | None,
+        seats: tuple[Lane, ...],
+        rules: tuple[tuple[Match, Entry], ...],
+    ) -> None:
+        self.name = name
+        """The route's own word for it: a pattern where it is a pattern that matches."""
         self.route = route
-        self.first = first
-        """Where its requests go while nothing stands in the way: the only endpoint of the first target; None when
-        there are several, or when a target before it is out for good."""
+        self.first = seats[0] if len(seats) == 1 and tier is not None and not tier.choosy and not rules else None
+        """Where its requests go while nothing stands in the way; None when that depends on more."""
+        self._tier = tier
+        self._seats = seats
+        self._rules = rules
+
+    def choose(self, request: Features, now: float) -> Lane | None:
+        """Where this request goes while nothing stands in the way; None when `order` must say."""
+        for match, entry in self._rules:
+            if match.holds(request):
+                return entry.choose(request, now)
+        if self._tier is None or not self._seats:
+            return None
+        return first_choice(self._tier, self._seats, request, now)
 
 
 class Roster:
@@ -76,10 +102,13 @@ class Roster:
         """None when no route has that name."""
         entry = self._entries.get(model)
         if entry is None:
-            route = self.table.names.get(model)
-            if route is None:
+            found = self.table.find(model)
+            if found is None:
                 return None
-            entry = self._entries[model] = Entry(route, self._only_lane(route))
+            name, route = found
+            if name != model and len(self._entries) >= NAMES_KEPT:
+                self._entries.clear()  # whoever makes up names must not fill the memory
+            entry = self._entries[model] = self._entry(name, route)
         return entry
 
     def lane(self, target: Target, endpoint: Endpoint) -> Lane:
@@ -99,15 +128,13 @@ class Roster:
         for pool in self._pools.values():
             pool.close(gone=True)
 
-    def _only_lane(self, route: Route) -> Lane | None:
-        if not route.targets:
-            return None
-        target = route.targets[0]
-        place = (target.priority, target.index)
-        if any((b.priority, b.index) < place for b in route.broken):
-            return None
-        endpoints = target.backend.endpoints
-        return self.lane(target, endpoints[0]) if len(endpoints) == 1 else None
+    def _entry(self, name: str, route: Route) -> Entry:
+        rules = tuple((rule.match, self._entry(name, rule.route)) for rule in route.rules)
+        if not route.tiers or any(b.rank < route.tiers[0].rank for b in route.broken):
+            return Entry(name, route, None, (), rules)
+        tier = route.tiers[0]
+        seats = tuple(self.lane(t, e) for t in tier.targets for e in t.backend.endpoints)
+        return Entry(name, route, tier, seats, rules)
 
     def _pool(self, backend: Backend, endpoint: Endpoint) -> EndpointPool:
         pool = self._pools.get(endpoint.key)
