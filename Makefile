@@ -25,7 +25,7 @@ demo-down: setup ## Take the demo away; leaves nothing but the cache of built pr
 	@$(RUN) python -m tests.demo down
 
 .PHONY: test
-test: setup lint type verify test-unit test-gateway test-models test-operator ## Everything but the end-to-end tier
+test: setup lint type verify test-unit test-gateway test-faults test-models test-operator ## Everything but the end-to-end tier
 
 .PHONY: test-unit
 test-unit: setup ## Pure decisions and golden manifests: seconds
@@ -34,6 +34,10 @@ test-unit: setup ## Pure decisions and golden manifests: seconds
 .PHONY: test-gateway
 test-gateway: setup ## The gateway on real sockets
 	@$(RUN) pytest -q tests/gateway
+
+.PHONY: test-faults
+test-faults: setup ## Random faults, small: a model judges every request
+	@$(RUN) pytest -q tests/faults
 
 .PHONY: test-models
 test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves
@@ -46,6 +50,11 @@ test-operator: setup programs ## The operator on a real API server with real con
 .PHONY: e2e
 e2e: setup programs images ## The longest tier: real pods and a real engine; 115 faults against a real gateway
 	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster
+
+.PHONY: faults
+faults: setup ## 100,000 requests under random faults, then the same while the configuration changes; writes the figures
+	@$(RUN) python -m tests.faults --write
+	@$(RUN) python -m tests.faults --reload --write
 
 .PHONY: lint
 lint: setup ## ruff and the import contracts

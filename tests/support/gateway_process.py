@@ -46,6 +46,10 @@ class GatewayProcess:
             raise AssertionError("the gateway ended: " + "\n".join(self.log))
         return next((m for line in self.log if (m := re.search(r"serving on (\S+) \(admin on (\S+)\)", line))), None)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -54,7 +54,10 @@ def next_attempt(
     if left == 0:
         return None
     closed = {t.target.index for t in tried if t.judged.verdict in _TARGET_WIDE}
-    open_ = [c for c in ordering.candidates if c.target.index not in closed]
+    # One attempt goes to the least bad; whoever has come back meanwhile may still be asked.
+    worst = any(t.place is Place.LEAST_BAD for t in spent)
+    candidates = [c for c in ordering.candidates if not (worst and c.place is Place.LEAST_BAD)]
+    open_ = [c for c in candidates if c.target.index not in closed]
     fresh = [c for c in open_ if _untried(c, tried)]
     counts: dict[int, int] = {}
     for t in spent:
@@ -73,7 +76,7 @@ def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool, once:
         return route.max_attempts
     last = tried[-1]
     spent = [t for t in tried if t.costs]
-    if last.judged.verdict in _FINAL or any(t.place is Place.LEAST_BAD for t in spent):
+    if last.judged.verdict in _FINAL:
         return 0
     if len(tried) >= MAX_DIALS + route.max_attempts or len(tried) - len(spent) >= MAX_DIALS:
         return 0

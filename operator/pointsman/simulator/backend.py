@@ -28,6 +28,8 @@ class SimulatedBackend:
         self.choose: Callable[[Request], Behaviour] = lambda request: says
         self.speaks: Callable[[Request], str] = lambda request: f"{label} one two three four five"
         """The text of a good answer."""
+        self.hasty: Callable[[Request], Behaviour | None] = lambda request: None
+        """What answers a request before its body was read; None, as usual, for nothing."""
         self.host = ""
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -71,16 +73,22 @@ class SimulatedBackend:
 
     async def _talk(self, connection: Connection) -> None:
         while connection.open:
-            line, headers, body = await connection.receive()
+            line, headers = await connection.receive_head()
             method, _, rest = line.partition(" ")
             reused, connection.requests = connection.requests > 0, connection.requests + 1
-            request = Request(method, rest.partition(" ")[0], headers, body, reused, "", self.patience)
-            request.answer = self.speaks(request)
+            request = Request(method, rest.partition(" ")[0], headers, b"", reused, "", self.patience)
             if method != "POST":
+                await connection.receive_body(headers)
                 await connection.answer(200, models(self.served), "application/json")
                 continue
+            hasty = self.hasty(request)
+            if hasty is None:
+                request.body = await connection.receive_body(headers)
+            request.answer = self.speaks(request)
             try:
-                await self.choose(request)(connection, request)
+                await (hasty or self.choose(request))(connection, request)
             except ConnectionError:
                 request.left.set()
                 raise
+            if hasty is not None and connection.open:
+                request.body = await connection.receive_body(headers)

@@ -69,14 +69,17 @@ class Connection:
     def open(self) -> bool:
         return not self._writer.is_closing()
 
-    async def receive(self) -> tuple[str, dict[str, str], bytes]:
-        """Request line, headers (lower case), body. Raises `IncompleteReadError` when the other side is done."""
+    async def receive_head(self) -> tuple[str, dict[str, str]]:
+        """Request line and headers (lower case). Raises `IncompleteReadError` when the other side is done."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *rest = head.strip().split("\r\n")
-        headers = {k.strip().lower(): v.strip() for k, _, v in (h.partition(":") for h in rest)}
+        return line, {k.strip().lower(): v.strip() for k, _, v in (h.partition(":") for h in rest)}
+
+    async def receive_body(self, headers: dict[str, str]) -> bytes:
+        """What follows that head. Raises `IncompleteReadError` when it does not come whole."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
-            return line, headers, await self._chunks()
-        return line, headers, await self._reader.readexactly(int(headers.get("content-length", "0")))
+            return await self._chunks()
+        return await self._reader.readexactly(int(headers.get("content-length", "0")))
 
     async def _chunks(self) -> bytes:
         body = b""

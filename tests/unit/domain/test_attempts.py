@@ -9,7 +9,7 @@ from tests.support.running_gateway import external, ollama, route, table
 
 from pointsman.domain.attempts import MAX_DIALS, Tried, all_empty, blameless, next_attempt, surrender
 from pointsman.domain.book import HealthBook
-from pointsman.domain.candidates import Barred, Excluded, Ordering, order
+from pointsman.domain.candidates import Barred, Candidate, Excluded, Ordering, Place, order
 from pointsman.domain.failure import FREE, RETRYABLE, fault
 from pointsman.domain.table import Endpoint, Route
 from pointsman.domain.verdict import EMPTY, Judgement, Verdict, Why
@@ -162,3 +162,12 @@ def test_blame_needs_two_endpoints_and_one_reason() -> None:
     assert keys(blameless(tried(BOOM, EMPTY))) == 0
     assert keys(blameless(tried(fault(Why.RESET), fault(Why.RESET)))) == 0
     assert external("x", "http://x.test/v1").meta.name == "x"
+
+
+def test_who_came_back_is_asked_although_the_least_bad_was() -> None:
+    r, o = world([1, 1], 3)
+    first, second = o.candidates
+    worst = Tried(first.target, first.endpoints[0], Place.LEAST_BAD, BOOM, 1.0)
+    assert next_attempt(r, Ordering((second,), ()), [worst], fallback=True) == (second, second.endpoints[0])
+    bad = Candidate(second.target, second.endpoints, Place.LEAST_BAD)
+    assert next_attempt(r, Ordering((bad,), ()), [worst], fallback=True) is None, "one attempt goes to the least bad"

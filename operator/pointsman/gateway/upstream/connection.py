@@ -50,6 +50,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def send(self, owner: Owner, data: bytes) -> None:
         self.owner = owner
+        if self.closed:
+            # It was made and lost before anybody could use it: a backend that dies does that.
+            asyncio.get_running_loop().call_soon(self.connection_lost, None)
+            return
         self._transport.write(data)
 
     def pause(self) -> None:

@@ -1,0 +1,94 @@
+"""The arrivals of one request at the backends, joined to the attempts that the gateway made. Pure.
+
+Two arrivals can be one attempt: a request sent again because a connection that had been used before closed without one
+byte, and one sent again without the field that we added. Decided here: which arrivals belong together, and what each
+attempt may have come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.faults.faults import FAULTS, End, Fault
+from tests.faults.values import Arrival
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """`last` is the arrival that decided it."""
+
+    last: Arrival
+    arrivals: tuple[Arrival, ...]
+    ends: frozenset[End]
+    """What it may rightly have come to."""
+    whys: frozenset[str]
+    """Reasons that may rightly be given where it moved on or broke; empty for any."""
+    verdict: str
+    lost_redial: bool = False
+    """It was to be sent again and never arrived: the backend had gone."""
+
+    @property
+    def backend(self) -> str:
+        return self.last.backend
+
+    @property
+    def fault(self) -> Fault:
+        return FAULTS[self.last.fault]
+
+    @property
+    def sure(self) -> bool:
+        """Its verdict is known, whatever the timing was."""
+        return self.last.how != "killed" and not self.lost_redial
+
+
+DIAL = frozenset(("Refused", "Reset", "Cut", "ConnectTimeout", "Unreachable"))
+"""What a dial, or a connection just made, to a backend that goes down comes to."""
+
+
+def joined(arrivals: Sequence[Arrival], usage: bool) -> list[Attempt]:
+    """`usage`: the client asked for the usage frame itself. `arrivals` in order."""
+    found = []
+    rest = list(arrivals)
+    while rest:
+        group = [rest.pop(0)]
+        lost = False
+        while True:
+            last = group[-1]
+            wanted_again = FAULTS[last.fault].end is End.AGAIN and last.asked_usage and not usage
+            again = wanted_again or _sent_again(last)
+            if not again:
+                break
+            if rest and rest[0].backend == last.backend and (wanted_again or not rest[0].reused):
+                group.append(rest.pop(0))
+                continue
+            lost = wanted_again or FAULTS[last.fault].silent_head
+            break
+        found.append(_attempt(tuple(group), usage, lost))
+    return found
+
+
+def _sent_again(arrival: Arrival) -> bool:
+    """It may have been: not one byte came back on a connection that had been used."""
+    fault = FAULTS[arrival.fault]
+    return arrival.reused and (fault.silent_head or arrival.how == "killed")
+
+
+def _attempt(group: tuple[Arrival, ...], usage: bool, lost: bool) -> Attempt:
+    last = group[-1]
+    fault = FAULTS[last.fault]
+    end, verdict, whys = fault.end, fault.verdict, frozenset(fault.whys)
+    if end is End.AGAIN:
+        if not last.asked_usage:
+            end, verdict = End.WHOLE, "Success"
+        elif usage:
+            end, whys = End.ON, frozenset(("Unsupported",))
+    ends = {end}
+    if lost:
+        ends, whys, verdict = {End.ON}, whys | DIAL, "Failure"
+    elif last.how == "killed":
+        ends |= {End.ON, End.BREAK} if last.stream else {End.ON}
+        whys = frozenset()
+    elif fault.lossy and end is End.BREAK:
+        ends.add(End.ON)
+    return Attempt(last, group, frozenset(ends), whys, verdict, lost)

@@ -1,0 +1,299 @@
+"""What must be true of every request: held against what its client got and what the backends saw. Pure.
+
+Every finding is one sentence and names its request. None means that no answer was failed, lost, spliced or duplicated,
+that candidates were asked in their order, and that every fault had the verdict that the table gives it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.faults import refusal
+from tests.faults.attempts import Attempt, joined
+from tests.faults.evidence import HAZE, Evidence
+from tests.faults.faults import End
+from tests.faults.values import Arrival, Asked, Change, Down, Move, start_of
+from tests.faults.world import CHANGING, TOTAL, RouteSpec, World
+
+LEAVE_SECONDS = 1.5
+"""After which a backend must have noticed that the client is gone."""
+RETRYABLE = frozenset(
+    ("Reset", "Cut", "ServerError", "BrokenHttp", "BrokenJson", "BrokenStream", "Incomplete", "ErrorEvent")
+)
+BARRED = frozenset(
+    ("NoEndpoint", "Unhealthy", "Saturated", "Loading", "ModelMissing", "Denied", "BackendNotFound", "ModelNotFound")
+)
+
+
+@dataclass
+class Verdict:
+    """What the model found. `results` counts what clients got."""
+
+    findings: list[str] = field(default_factory=list)
+    results: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    attempts: dict[str, list[Attempt]] = field(default_factory=dict)
+    unseen: Counter[str] = field(default_factory=Counter)
+    """Request → attempts that no backend saw."""
+
+
+class Model:
+    """`reloads`: the configuration changed throughout. `moves` is None where the gateway's events were not all read."""
+
+    def __init__(
+        self,
+        world: World,
+        asked: Iterable[Asked],
+        arrivals: Iterable[Arrival],
+        downs: Iterable[Down],
+        changes: Iterable[Change],
+        moves: Iterable[Move] | None,
+        *,
+        reloads: bool,
+    ) -> None:
+        self._world = world
+        self._asked = {a.request: a for a in asked}
+        self._reloads = reloads
+        by_request: dict[str, list[Arrival]] = defaultdict(list)
+        self.verdict = Verdict()
+        for arrival in sorted(arrivals, key=lambda a: a.number):
+            by_request[arrival.request].append(arrival)
+            self.verdict.faults[arrival.fault] += 1
+        self.attempts = self.verdict.attempts
+        for request, list_ in by_request.items():
+            one = self._asked.get(request)
+            if one is None:
+                self._find(request, "reached a backend, and no client asked for it")
+            else:
+                self.attempts[request] = joined(list_, one.usage)
+        self._moves: Mapping[str, list[Move]] | None = None
+        if moves is not None:
+            grouped: dict[str, list[Move]] = defaultdict(list)
+            for move in moves:
+                grouped[move.request].append(move)
+            self._moves = grouped
+        self.evidence = Evidence(self.attempts, self._asked, downs, changes, reloads=reloads)
+
+    def _find(self, request: str, text: str) -> None:
+        self.verdict.findings.append(f"{request}: {text}")
+
+    def check(self) -> Verdict:
+        for asked in self._asked.values():
+            attempts = self.attempts.get(asked.request, [])
+            self._sides(asked, attempts)
+            if asked.left:
+                self.verdict.results["left by its client"] += 1
+                self._left(asked, attempts)
+            else:
+                self._answer(asked, attempts)
+                self._order(asked, attempts)
+                self._reasons(asked, attempts)
+        self._left_alone()
+        return self.verdict
+
+    # ---- what holds for all
+
+    def _sides(self, asked: Asked, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            for arrival in attempt.arrivals:
+                if not arrival.intact:
+                    self._find(asked.request, f"reached {arrival.backend} with another body than its client sent")
+                if arrival.stream != asked.stream:
+                    self._find(asked.request, f"reached {arrival.backend} as another kind of request")
+                if arrival.model not in ("", asked.model):
+                    self._find(asked.request, f"reached {arrival.backend} for the model {arrival.model}")
+        for n, attempt in enumerate(attempts[:-1]):
+            if End.ON not in attempt.ends:
+                after = attempts[n + 1].backend
+                self._find(asked.request, f"{attempt.last.fault} of {attempt.backend} was final, and {after} was asked")
+
+    def _left(self, asked: Asked, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.last.done > asked.done + LEAVE_SECONDS:
+                late = attempt.last.done - asked.done
+                self._find(asked.request, f"{attempt.backend} worked on for {late:.1f} s after the client had left")
+
+    def _left_alone(self) -> None:
+        """Who asked for a pause, lacks a model or refuses our key is not asked again for so long."""
+        pairs: dict[tuple[str, str], list[tuple[Attempt, Asked]]] = defaultdict(list)
+        for request, attempts in self.attempts.items():
+            for attempt in attempts:
+                pairs[attempt.backend, self._asked[request].model].append((attempt, self._asked[request]))
+        for (backend, model), list_ in pairs.items():
+            if self._reloads and backend in CHANGING:
+                continue
+            list_.sort(key=lambda pair: pair[0].arrivals[0].at)
+            barred: tuple[float, float, str] | None = None
+            for attempt, asked in list_:
+                at = attempt.arrivals[0].at
+                if barred is not None and barred[0] + HAZE < at < barred[1] - 0.05:
+                    least_bad = barred[2] == "ModelMissing" and self._nobody_else(asked, attempt, at)
+                    if not least_bad:
+                        self._find(asked.request, f"{backend} was asked for {model} again in its pause ({barred[2]})")
+                if attempt.fault.bars and attempt.sure and not asked.left:
+                    barred = (attempt.last.done, attempt.last.done + attempt.fault.bars, attempt.verdict)
+                elif End.WHOLE in attempt.ends and barred is not None and barred[2] != "Busy":
+                    barred = None
+
+    def _nobody_else(self, asked: Asked, attempt: Attempt, at: float) -> bool:
+        if not asked.fallback or not self._world.routes[asked.model].fallback:
+            return True
+        before = {a.backend for a in self.attempts[asked.request] if a.arrivals[0].at < at}
+        others = (b for b in self._world.routes[asked.model].targets if b != attempt.backend and b not in before)
+        return all(self.evidence.barred(b, asked.model, at) for b in others)
+
+    # ---- the answer
+
+    def _answer(self, asked: Asked, attempts: Sequence[Attempt]) -> None:
+        route = self._world.routes[asked.model]
+        request = asked.request
+        if asked.status == 0:
+            self._find(request, "got no answer")
+            return
+        if asked.done - asked.at > TOTAL + 2:
+            self._find(request, f"was answered after {asked.done - asked.at:.1f} s")
+        own = refusal.parse(asked)
+        if own is not None:
+            self._refused(asked, route, own, attempts)
+            return
+        if not attempts:
+            self._find(request, f"got {asked.status}, and no backend was asked")
+            return
+        unseen = asked.attempts - len(attempts)
+        self.verdict.unseen[request] = unseen
+        if unseen and not self._gone(asked, route, attempts, unseen):
+            self._find(request, f"says {asked.attempts} attempts; the backends saw {len(attempts)}")
+        kind = self._kind(asked, attempts[-1])
+        if kind is not None and kind in attempts[-1].ends:
+            if asked.backend != attempts[-1].backend:
+                self._find(request, f"says that {asked.backend} answered; it was {attempts[-1].backend}")
+            self.verdict.results[kind.value] += 1
+        elif asked.verdict == "EmptyAnswer":
+            self._agreed(asked, route, attempts, "EmptyAnswer", attempts[-1])
+        elif 400 <= asked.status < 500:
+            self._agreed(asked, route, attempts, "Unfit", attempts[0])
+        else:
+            fault = attempts[-1].last.fault
+            got = f"{asked.status}, {asked.text[:60]!r}, finished {asked.finished}, [DONE] {asked.done_events}"
+            self._find(request, f"{fault} of {attempts[-1].backend}: the client got {got}, whole {asked.whole}")
+
+    def _kind(self, asked: Asked, last: Attempt) -> End | None:
+        """What the client has, judged by its content alone; None when it is none of the right ones."""
+        text = last.last.text
+        if asked.status != 200:
+            fault = last.fault
+            return End.CALLER if (asked.status, asked.body) == (fault.status, fault.body.decode()) else None
+        if asked.stream:
+            if asked.broken_events or not asked.whole:
+                return None
+            if asked.text == text and asked.finished and (asked.done_events, asked.error_events) == (1, 0):
+                return End.WHOLE
+            words = last.fault.words
+            exact = words and last.sure and not last.fault.lossy
+            right = asked.text == start_of(text, words) if exact else asked.text and text.startswith(asked.text)
+            return End.BREAK if right and (asked.done_events, asked.error_events) == (0, 1) else None
+        if asked.whole:
+            return End.WHOLE if asked.text == text else None
+        return End.ABORT if text.split(" ")[0] in asked.body else None
+
+    def _agreed(self, asked: Asked, route: RouteSpec, attempts: Sequence[Attempt], why: str, whose: Attempt) -> None:
+        """Everybody said the same, and the client has it."""
+        same = all(why in (*a.whys, a.verdict) or not a.sure for a in attempts)
+        body = whose.fault.body.decode()
+        passed_on = asked.status == whose.fault.status and (asked.stream or asked.body == body) and not asked.text
+        if why == "Unfit":
+            passed_on = (asked.status, asked.body) == (whose.fault.status, body)
+        if route.sure and asked.fallback:
+            self._find(asked.request, f"was failed with {why}, though {route.targets[-1]} would have answered")
+        elif not same or not passed_on or asked.backend != whose.backend:
+            self._find(asked.request, f"got {asked.status} of {asked.backend}, which is not what all said ({why})")
+        else:
+            self.verdict.results[f"what all said: {why}"] += 1
+
+    def _refused(self, asked: Asked, route: RouteSpec, own: refusal.Refusal, attempts: Sequence[Attempt]) -> None:
+        if route.sure and asked.fallback:
+            self._find(asked.request, f"was failed with {asked.status}, though {route.targets[-1]} would have answered")
+            return
+        problems, unseen = refusal.check(own, asked, route, attempts, self.evidence)
+        self.verdict.unseen[asked.request] = unseen
+        for problem in problems:
+            self._find(asked.request, problem)
+        self.verdict.results[f"refused with {asked.status}"] += 1
+
+    def _gone(self, asked: Asked, route: RouteSpec, attempts: Sequence[Attempt], unseen: int) -> bool:
+        """Could so many attempts have failed before a backend heard of them?"""
+        e = self.evidence
+        begin, end = asked.at, asked.done
+        possible = sum(e.down(b, begin, end) or e.spoke_unasked(b, begin, end) for b in route.targets)
+        return 0 < unseen <= 2 * possible
+
+    # ---- the order
+
+    def _order(self, asked: Asked, attempts: Sequence[Attempt]) -> None:
+        """Nobody is passed over without a reason, nobody asked twice while another is left."""
+        route = self._world.routes[asked.model]
+        moves = self._moves.get(asked.request, []) if self._moves is not None else []
+        origins = {m.origin for m in moves if m.reason not in BARRED}
+        before: set[str] = set()
+        for n, attempt in enumerate(attempts):
+            at = attempt.arrivals[0].at
+            if attempt.backend not in route.targets:
+                self._find(asked.request, f"was sent to {attempt.backend}, which is no target of its route")
+                continue
+            known = before | origins
+            twice = attempt.backend in before
+            place = len(route.targets) if twice else route.targets.index(attempt.backend)
+            for other in route.targets[:place]:
+                if other not in known and other != attempt.backend and asked.fallback and route.fallback:
+                    # An attempt that no backend saw leaves no trace but the gateway's own.
+                    e = self.evidence
+                    excuse = e.barred(other, asked.model, at) or e.down(other, asked.at, at)
+                    if not excuse and not self._spared(route, attempts[:n]):
+                        what = "was asked twice" if twice else "was asked"
+                        self._find(asked.request, f"{attempt.backend} {what} though {other} was left")
+            if twice:
+                last = next(a for a in reversed(attempts[:n]) if a.backend == attempt.backend)
+                if last.sure and not last.whys & RETRYABLE:
+                    self._find(asked.request, f"{attempt.backend} was asked again after {last.last.fault}")
+            before.add(attempt.backend)
+        # What was cut by a backend that went down may have been sent again, to nobody: that costs nothing.
+        paid = sum(a.sure for a in attempts)
+        if paid > route.attempts:
+            self._find(asked.request, f"made {paid} attempts, more than {route.attempts}")
+
+    @staticmethod
+    def _spared(route: RouteSpec, before: Sequence[Attempt]) -> bool:
+        return len(before) >= route.attempts
+
+    def _reasons(self, asked: Asked, attempts: Sequence[Attempt]) -> None:
+        """The reasons that the gateway gave for moving on are those of the table."""
+        if self._moves is None:
+            return
+        moves = list(self._moves.get(asked.request, ()))
+        here = [a.backend for a in attempts]
+        later = [*here[1:], *here[-1:]]
+        # Those that must have told of it come first: one who is asked twice in a row need not.
+        for attempt, after in sorted(zip(attempts, later, strict=True), key=lambda pair: pair[0].backend == pair[1]):
+            if End.ON not in attempt.ends:
+                continue
+            from_here = [m for m in moves if m.origin == attempt.backend]
+            # Some words are both a verdict's reason and an obstacle's.
+            move = next((m for m in from_here if not attempt.whys or m.reason in attempt.whys), None)
+            if move is not None:
+                moves.remove(move)
+            elif after != attempt.backend and not any(self._unseen(asked, m) for m in from_here):
+                # (It may have been asked once more, by an attempt that it never saw.)
+                told = from_here[0].reason if from_here else "nothing"
+                self._find(asked.request, f"{attempt.last.fault} of {attempt.backend} was taken for {told}")
+        for move in moves:
+            if move.reason in BARRED:
+                right = move.reason in ("BackendNotFound", "NoEndpoint") and self._reloads
+                if not right and not self.evidence.bears_out(move.origin, asked.model, move.reason, asked.at):
+                    self._find(asked.request, f"{move.origin} was passed over as {move.reason}, which it was not")
+            elif not self._unseen(asked, move):
+                self._find(asked.request, f"moved on from {move.origin} for {move.reason}, which nothing bears out")
+
+    def _unseen(self, asked: Asked, move: Move) -> bool:
+        return self.evidence.fails_with(move.origin, move.reason, asked.at, asked.done)

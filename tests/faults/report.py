@@ -1,0 +1,93 @@
+"""What came of a run: for the terminal, and as a page of the documentation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.faults.faults import FAULTS, End
+from tests.faults.run import Outcome
+
+PAGE = Path(__file__).parents[2] / "docs" / "failover-run.md"
+HEAD = """# A hundred thousand requests under random faults
+
+Written by `make faults`. A real `pointsman gateway` stands between real clients and six backends that misbehave at
+random, each in a process of its own; every fault of the [table](failover.md) is among them, streams and not. Both sides
+write down every byte's worth of what happened, and a model (`tests/faults/model.py`), which shares no code with the
+gateway, says of each request whether it went right:
+
+- a route with one healthy backend at its end answers every request: none may fail;
+- each answer carries a token of its backend, its request and its attempt: no answer is lost, spliced, duplicated or
+  somebody else's;
+- nothing is sent again after an answer began; a stream that breaks off ends with one error event and no `[DONE]`;
+- candidates are asked in their order, nobody twice while another is left, nobody in the pause that he asked for, and
+  nobody is passed over without a reason that both sides saw;
+- each fault gets the verdict and the reason of the table, in events, errors and metrics alike;
+- a refusal has the status of the rules, and tells of every attempt truthfully;
+- nobody is taken out without a cause, and everybody is let back in within its bound;
+- a backend hears at once that a client has left.
+
+`python -m tests.faults --seed N` draws the same requests and faults again; which of them meet depends on timing.
+"""
+
+
+def text(outcome: Outcome) -> str:
+    verdict = outcome.verdict
+    wrong = sum(n for name, n in verdict.faults.items() if FAULTS[name].end is not End.WHOLE)
+    attempts = sum(map(len, verdict.attempts.values()))
+    lines = [
+        f"{outcome.requests} requests in {outcome.seconds:.0f} s ({outcome.requests / outcome.seconds:.0f} a second),"
+        f" {attempts} attempts, {wrong} faults, {sum(verdict.unseen.values())} failed dials,"
+        f" {outcome.health_changes} changes of health, {outcome.reloads} reloads",
+        f"p50 {outcome.latency[0] * 1000:.0f} ms, p99 {outcome.latency[1]:.2f} s, longest {outcome.latency[2]:.2f} s;"
+        f" the gateway took {outcome.cpu:.0f} s of CPU and {outcome.memory:.0f} MiB",
+        *(f"  {n:7} {what}" for what, n in verdict.results.most_common()),
+        f"findings: {len(outcome.findings)}",
+    ]
+    return "\n".join(lines)
+
+
+def write(outcome: Outcome, seed: int, workers: int, *, reload: bool) -> None:
+    """Writes the section of this kind of run, and leaves the other."""
+    title = "## With the configuration reloaded throughout" if reload else "## One configuration"
+    other = _sections(PAGE.read_text()) if PAGE.exists() else {}
+    other[title] = f"{title}\n\n{_body(outcome, seed, workers)}"
+    order = ("## One configuration", "## With the configuration reloaded throughout")
+    PAGE.write_text("\n".join([HEAD, *(other[t].rstrip() + "\n" for t in order if t in other)]))
+
+
+def _sections(page: str) -> dict[str, str]:
+    parts = re.split(r"^(?=## )", page, flags=re.M)[1:]
+    return {p.splitlines()[0]: p for p in parts}
+
+
+def _body(outcome: Outcome, seed: int, workers: int) -> str:
+    verdict = outcome.verdict
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    cores = len(os.sched_getaffinity(0))
+    attempts = sum(map(len, verdict.attempts.values()))
+    rows = [
+        ("date, machine", f"{date}, {cores} cores, Python {platform.python_version()}, Linux {platform.release()}"),
+        ("seed", str(seed)),
+        ("requests", f"{outcome.requests:,} ({workers} in flight, {outcome.requests / outcome.seconds:.0f} a second)"),
+        ("attempts that reached a backend", f"{attempts:,}"),
+        ("dials that failed", f"{sum(verdict.unseen.values()):,}"),
+        ("changes of health", f"{outcome.health_changes:,}"),
+        ("reloads", f"{outcome.reloads:,}"),
+        (
+            "p50, p99, longest",
+            f"{outcome.latency[0] * 1000:.0f} ms, {outcome.latency[1]:.2f} s, {outcome.latency[2]:.2f} s",
+        ),
+        ("the gateway's CPU and peak memory", f"{outcome.cpu:.0f} s, {outcome.memory:.0f} MiB"),
+        ("**findings of the model**", f"**{len(outcome.findings)}**"),
+    ]
+    out = ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows), ""]
+    out += ["| what the client got | requests |", "| --- | --- |"]
+    out += [f"| {what} | {n:,} |" for what, n in verdict.results.most_common()]
+    out += ["", "| fault | met | what must follow |", "| --- | --- | --- |"]
+    faults = sorted(((n, FAULTS[name]) for name, n in verdict.faults.items()), key=lambda p: -p[0])
+    out += [f"| {f.name} | {n:,} | {f.verdict}: {f.end.value} |" for n, f in faults]
+    return "\n".join(out) + "\n"

@@ -1,0 +1,78 @@
+"""The gateway's own figures and its changes of health, held against what happened. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from tests.faults.evidence import HAZE
+from tests.faults.model import Model
+from tests.faults.world import CHANGING, DEAD, PATIENCE, PROBE
+
+STALLS = ("FirstTokenTimeout", "AnswerTimeout", "IdleTimeout")
+WINDOW = 30.0
+"""Seconds of failures that count."""
+RECOVERY = PROBE * 1.1 * 8 + 3
+"""Seconds within which a backend that works again must be in Probation: eight good probes after several relapses."""
+
+
+def check_attempts(model: Model, counted: Mapping[tuple[str, str], int]) -> list[str]:
+    """`counted` is the gateway's `pointsman_attempts_total` by (backend, verdict)."""
+    sure: Counter[tuple[str, str]] = Counter()
+    unsure: Counter[str] = Counter()
+    for request, attempts in model.attempts.items():
+        left = model._asked[request].left
+        for n, attempt in enumerate(attempts):
+            if attempt.sure and not (left and n == len(attempts) - 1):
+                sure[attempt.backend, attempt.verdict] += 1
+            else:
+                unsure[attempt.backend] += 1
+    problems = []
+    unseen = sum(model.verdict.unseen.values())
+    verdicts = {v for _, v in (*sure, *counted)}
+    for backend in {b for b, _ in (*sure, *counted)} - set(DEAD):
+        for verdict in verdicts - {"Failure", "Cancelled"}:
+            least, got = sure[backend, verdict], counted.get((backend, verdict), 0)
+            if not least <= got <= least + unsure[backend]:
+                most = least + unsure[backend]
+                problems.append(f"{backend}: {got} attempts counted as {verdict}, not {least} to {most}")
+    failures = sum(n for (_, v), n in counted.items() if v == "Failure")
+    least = sum(n for (_, v), n in sure.items() if v == "Failure") + unseen
+    most = least + sum(unsure.values()) + sum(1 for a in model._asked.values() if a.left)
+    if not least <= failures <= most:
+        problems.append(f"{failures} attempts counted as Failure, not {least} to {most}")
+    return problems
+
+
+def check_health(model: Model) -> list[str]:
+    """Nobody is taken out without a cause, and everybody is let back in in time."""
+    failed: dict[str, list[tuple[float, str]]] = {}
+    stalled: dict[str, list[float]] = {}
+    for request, attempts in model.attempts.items():
+        for a in attempts:
+            if a.verdict == "Failure" or not a.sure:
+                failed.setdefault(a.backend, []).append((a.last.done, request))
+            if a.verdict == "Stalled":
+                stalled.setdefault(a.backend, []).append(a.last.at)
+    problems = []
+    for backend, changes in model.evidence.changes().items():
+        if backend in DEAD or (model._reloads and backend in CHANGING):
+            continue
+        for n, change in enumerate(changes):
+            if change.new != "Unhealthy":
+                continue
+            if change.reason in STALLS:
+                right = any(0 < change.at - at < PATIENCE * 3 + HAZE for at in stalled.get(backend, ()))
+            elif change.reason in ("Refused", "ProbeFailed", "ProbeTimeout", "Reset"):
+                right = True if change.old == "Probation" else model.evidence.down(backend, change.at, change.at)
+                right = right or len({r for at, r in failed.get(backend, ()) if 0 < change.at - at + HAZE < WINDOW}) > 2
+            else:
+                recent = {r for at, r in failed.get(backend, ()) if -HAZE < change.at - at < WINDOW}
+                right = len(recent) >= (1 if change.old == "Probation" else 3)
+            if not right:
+                problems.append(f"{backend} was taken out for {change.reason} without a cause")
+            after = next((c.at for c in changes[n + 1 :]), None)
+            down = max((d.until for d in model.evidence.downs(backend) if d.at <= (after or d.at)), default=0.0)
+            if after is not None and after - max(change.at, down if down < after else 0.0) > RECOVERY:
+                problems.append(f"{backend} was let back in only after {after - change.at:.1f} s")
+    return problems
