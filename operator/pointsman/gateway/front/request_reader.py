@@ -87,7 +87,7 @@ class RequestReader:
                 if self.error is None and not self.upgraded:
                     self.feed(data[start : start + limit])
             return
-        heads = self._heads
+        heads, in_head = self._heads, self._in_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as e:
@@ -95,7 +95,8 @@ class RequestReader:
         except httptools.HttpParserError as e:
             self._malformed(e)
         if self._in_head and self.error is None:
-            if self._heads != heads:
+            if self._heads != heads or not in_head:
+                # A head or a body ended here: what may have begun behind it is no more than this piece.
                 self._head_size = 0
                 return
             self._head_size += len(data)
@@ -137,6 +138,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_size = 0
         self._heads += 1
         headers = self._headers
         length = headers.get(b"content-length")
