@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from pointsman.api.route import TaskType
 from pointsman.dialects.features import TASK_NAMES, UNKNOWN_TASK
+from pointsman.dialects.openai_shapes import ABSENT, Head, PlainHead
+from pointsman.dialects.request import ChatRequest, Complaint, Span
 
 CHAT_PATH = "/chat/completions"
 USAGE_FIELD = "stream_options"
@@ -30,49 +30,7 @@ TASK_FIELD = "task_type"
 _USAGE_OPTIONS = b'{"include_usage":true}'
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """A request that cannot be served, in OpenAI's terms."""
-
-    status: int
-    message: str
-    code: str | None = None
-    param: str | None = None
-
-
-Span = tuple[int, int]
-
-
-class ChatRequest(msgspec.Struct, gc=False):
-    """What routing and relaying need of a chat request."""
-
-    body: bytes
-    model: str
-    stream: bool
-    wants_usage: bool
-    """The client asked for the usage frame of a stream."""
-    has_stop: bool
-    model_span: Span
-    """Byte offsets of the model's value within `body`, quotes included."""
-    options_span: Span | None
-    """The same of `stream_options`; None when it is absent."""
-    task: TaskType | None = None
-    """What the caller says it is for."""
-
-
-_ABSENT = msgspec.Raw()
-
-
-class _Head(msgspec.Struct, gc=False):
-    model: str
-    stream: bool | msgspec.UnsetType | None = msgspec.UNSET
-    stream_options: msgspec.Raw = _ABSENT
-    stop: msgspec.Raw = _ABSENT
-    messages: msgspec.Raw = _ABSENT
-    task_type: msgspec.Raw = _ABSENT
-
-
-_head_decoder = msgspec.json.Decoder(_Head)
+_head_decoder = msgspec.json.Decoder(Head)
 _keys_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _options_decoder = msgspec.json.Decoder(dict[str, Any] | None)
 _encode = msgspec.json.Encoder().encode
@@ -88,7 +46,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
-    if head.task_type is not _ABSENT:
+    if head.task_type is not ABSENT:
         return _with_task(body, head.task_type)
     stream = head.stream is True
     spans = _search(body, head)
@@ -98,7 +56,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
             return found
         spans = found
     model_span, options_span = spans
-    wants_usage = stream and head.stream_options is not _ABSENT and _asks_usage(head.stream_options)
+    wants_usage = stream and head.stream_options is not ABSENT and _asks_usage(head.stream_options)
     if isinstance(wants_usage, Complaint):
         return wants_usage
     return ChatRequest(
@@ -106,14 +64,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     )
 
 
-class _PlainHead(msgspec.Struct, gc=False):
-    model: str
-    stream: bool | None = None
-    stream_options: msgspec.Raw = _ABSENT
-    stop: msgspec.Raw = _ABSENT
-
-
-_plain_decoder = msgspec.json.Decoder(_PlainHead)
+_plain_decoder = msgspec.json.Decoder(PlainHead)
 
 
 def parse_plain(body: bytes) -> ChatRequest | Complaint:
@@ -130,7 +81,7 @@ def parse_plain(body: bytes) -> ChatRequest | Complaint:
     if isinstance(spans, Complaint):
         return spans
     stream = head.stream is True
-    wants_usage = stream and head.stream_options is not _ABSENT and _asks_usage(head.stream_options)
+    wants_usage = stream and head.stream_options is not ABSENT and _asks_usage(head.stream_options)
     if isinstance(wants_usage, Complaint):
         return wants_usage
     return ChatRequest(body, head.model, stream, wants_usage, bytes(head.stop) not in (b"", b"null", b"[]"), *spans)
@@ -212,7 +163,7 @@ def invalid(text: str) -> Complaint:
     return Complaint(400, f"the body must be a JSON object: {text}", "invalid_json")
 
 
-def _search(body: bytes, head: _Head) -> tuple[Span, Span | None] | None:
+def _search(body: bytes, head: Head) -> tuple[Span, Span | None] | None:
     """Finds the model's value by its key's text; None when that alone does not settle it.
 
     A quote within a JSON string is always escaped, so `"model"` with both quotes is a whole string token. If it stands
@@ -220,7 +171,7 @@ def _search(body: bytes, head: _Head) -> tuple[Span, Span | None] | None:
     depth 1 that the decoder has seen. The list of messages, most of the body, is left out of this search: no key at
     depth 1 is within it.
     """
-    if head.stream_options is not _ABSENT:
+    if head.stream_options is not ABSENT:
         return None
     messages = bytes(head.messages)
     cut = body.find(b'"messages":') + 11

@@ -7,10 +7,11 @@ how bytes become frames (`sse.py`), and what follows from the verdict.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
+from pointsman.dialects.openai_shapes import ABSENT, Answer, Choice, OddAnswer, Part
 from pointsman.dialects.sse import Frame
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, said_in
@@ -19,71 +20,46 @@ from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verd
 BROKEN_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
 _OTHER_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its answer is no chat completion", by_answer=True)
 ERROR_INSIDE = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under status 200", by_answer=True)
-_ABSENT = msgspec.Raw()
 NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
 """Values that say nothing."""
 
 
-class _Part(msgspec.Struct, gc=False):
-    """A message or a delta. Raw: only whether something is there matters."""
-
-    content: msgspec.Raw = _ABSENT
-    reasoning_content: msgspec.Raw = _ABSENT
-    reasoning: msgspec.Raw = _ABSENT
-    thinking: msgspec.Raw = _ABSENT
-    refusal: msgspec.Raw = _ABSENT
-    tool_calls: msgspec.Raw = _ABSENT
-    function_call: msgspec.Raw = _ABSENT
-    audio: msgspec.Raw = _ABSENT
-    images: msgspec.Raw = _ABSENT
-
-    def speaks(self) -> bool:
-        content = self.content
-        if content is not _ABSENT and bytes(content) not in NOTHING:
-            return True
-        for raw in (
-            self.tool_calls, self.reasoning_content, self.reasoning, self.thinking, self.refusal, self.function_call,
-            self.audio, self.images,
-        ):  # fmt: skip
-            if raw is not _ABSENT and bytes(raw) not in NOTHING:
-                return True
-        return False
+_decode_usual = msgspec.json.Decoder(Answer).decode
+_decode_odd = msgspec.json.Decoder(OddAnswer).decode
 
 
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
-    delta: _Part | None = None
-    message: _Part | None = None
-    finish_reason: str | None = None
-    stop_reason: msgspec.Raw = _ABSENT
-
-
-class _Answer(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
-    error: msgspec.Raw = _ABSENT
-
-
-class _OddAnswer(msgspec.Struct, gc=False):
-    """The same where the usage is not as it should be: that is no reason to refuse an answer."""
-
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = _ABSENT
-    error: msgspec.Raw = _ABSENT
-
-
-_decode_usual = msgspec.json.Decoder(_Answer).decode
-_decode_odd = msgspec.json.Decoder(_OddAnswer).decode
-
-
-def _decode(data: bytes) -> _Answer:
+def _decode(data: bytes) -> Answer:
     """Raises `msgspec.DecodeError`, and of it `ValidationError` when the JSON is no answer."""
     try:
-        answer: _Answer = _decode_usual(data)
+        answer: Answer = _decode_usual(data)
     except msgspec.ValidationError:
-        odd: _OddAnswer = _decode_odd(data)
-        return _Answer(odd.choices, None if odd.usage is not _ABSENT else msgspec.UNSET, odd.error)
+        odd: OddAnswer = _decode_odd(data)
+        return Answer(odd.choices, None if odd.usage is not ABSENT else msgspec.UNSET, odd.error)
     return answer
+
+
+def _part_speaks(part: Part | None) -> bool:
+    """Only whether something is there matters."""
+    if part is None:
+        return False
+    content = part.content
+    if content is not ABSENT and bytes(content) not in NOTHING:
+        return True
+    for raw in (
+        part.tool_calls, part.reasoning_content, part.reasoning, part.thinking, part.refusal, part.function_call,
+        part.audio, part.images,
+    ):  # fmt: skip
+        if raw is not ABSENT and bytes(raw) not in NOTHING:
+            return True
+    return False
+
+
+def _delta_speaks(choice: Choice) -> bool:
+    return _part_speaks(choice.delta)
+
+
+def _message_speaks(choice: Choice) -> bool:
+    return _part_speaks(choice.message)
 
 
 class _End:
@@ -114,12 +90,18 @@ class _End:
 class ChatStream:
     """Reads the events of one stream."""
 
-    done_event = b"data: [DONE]\n\n"
-    decode: ClassVar[staticmethod[[bytes], Any]] = staticmethod(_decode)
+    __slots__ = ("_decode", "_end", "_speaks", "content", "done_event", "error", "has_stop")
 
-    __slots__ = ("_end", "content", "error", "has_stop")
-
-    def __init__(self, has_stop: bool = False) -> None:
+    def __init__(
+        self,
+        has_stop: bool = False,
+        decode: Callable[[bytes], Any] = _decode,
+        speaks: Callable[[Any], bool] = _delta_speaks,
+    ) -> None:
+        """`decode` reads an event, `speaks` finds content in one of its choices: other operations have others."""
+        self.done_event = b"data: [DONE]\n\n"
+        self._decode = decode
+        self._speaks = speaks
         self.has_stop = has_stop
         self.content = False
         self.error: Said | None = None
@@ -139,10 +121,10 @@ class ChatStream:
         if data.startswith(b"[DONE]"):
             return Frame.DONE
         try:
-            answer = self.decode(data)
+            answer = self._decode(data)
         except (msgspec.DecodeError, RecursionError):
             return Frame.BROKEN
-        if answer.error is not _ABSENT and bytes(answer.error) not in NOTHING:
+        if answer.error is not ABSENT and bytes(answer.error) not in NOTHING:
             self.error = said_in(data)
             return Frame.ERROR
         if event == "error":
@@ -157,8 +139,7 @@ class ChatStream:
             return Frame.USAGE if usage is not msgspec.UNSET else Frame.QUIET
         content = False
         for choice in choices:
-            part = choice.delta
-            if part is not None and part.speaks():
+            if self._speaks(choice):
                 content = True
             if choice.finish_reason is None:
                 end.open.add(choice.index)
@@ -184,25 +165,25 @@ class ChatStream:
 
 def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
-    return judge_choices(body, has_stop, _decode)
+    return judge_choices(body, has_stop, _decode, _message_speaks)
 
 
 def judge_choices(
-    body: bytes, has_stop: bool, decode: Callable[[bytes], Any]
+    body: bytes, has_stop: bool, decode: Callable[[bytes], Any], speaks: Callable[[Any], bool]
 ) -> tuple[Judgement, Usage | None, Said | None]:
-    """The same for any answer that has choices; `decode` reads them."""
+    """The same for any answer that has choices; `decode` reads them, `speaks` finds content in one."""
     try:
         answer = decode(body)
     except msgspec.ValidationError:
         return _OTHER_JSON, None, None
     except (msgspec.DecodeError, RecursionError):
         return BROKEN_JSON, None, None
-    if answer.error is not _ABSENT and bytes(answer.error) not in NOTHING:
+    if answer.error is not ABSENT and bytes(answer.error) not in NOTHING:
         return ERROR_INSIDE, None, said_in(body)
     usage = answer.usage if answer.usage is not msgspec.UNSET else None
     choices = answer.choices or ()
     for choice in choices:
-        if choice.message is not None and choice.message.speaks():
+        if speaks(choice):
             return SUCCESS, usage, None
     end = _End()
     end.usage = usage
@@ -213,6 +194,6 @@ def judge_choices(
     return EMPTY, usage, None
 
 
-def _matched(choice: _Choice) -> bool:
+def _matched(choice: Choice) -> bool:
     """vLLM names the stop string or token that matched."""
-    return choice.stop_reason is not _ABSENT and bytes(choice.stop_reason) not in NOTHING
+    return choice.stop_reason is not ABSENT and bytes(choice.stop_reason) not in NOTHING

@@ -7,12 +7,11 @@ Source: https://platform.openai.com/docs/api-reference/completions.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import msgspec
 
-from pointsman.dialects.openai import ChatRequest, Complaint, parse_plain
+from pointsman.dialects.openai import parse_plain
 from pointsman.dialects.openai_answer import ChatStream, judge_choices
+from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said
 from pointsman.domain.verdict import Judgement
@@ -23,23 +22,12 @@ _ABSENT = msgspec.Raw()
 
 
 class _Text(msgspec.Struct, gc=False):
-    """A choice, read as if it were a chat's."""
+    """A choice."""
 
     index: int = 0
     text: str | None = None
     finish_reason: str | None = None
     stop_reason: msgspec.Raw = _ABSENT
-
-    @property
-    def delta(self) -> _Text:
-        return self
-
-    @property
-    def message(self) -> _Text:
-        return self
-
-    def speaks(self) -> bool:
-        return bool(self.text)
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -72,13 +60,15 @@ def parse_completion(body: bytes) -> ChatRequest | Complaint:
     return parse_plain(body)
 
 
-class TextStream(ChatStream):
-    """Reads the events of one stream."""
+def _speaks(choice: _Text) -> bool:
+    return bool(choice.text)
 
-    __slots__ = ()
-    decode: ClassVar[staticmethod[[bytes], Any]] = staticmethod(_decode)
+
+def open_text_stream(has_stop: bool = False) -> ChatStream:
+    """Who reads the events of one stream."""
+    return ChatStream(has_stop, _decode, _speaks)
 
 
 def judge_completion(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
-    return judge_choices(body, has_stop, _decode)
+    return judge_choices(body, has_stop, _decode, _speaks)

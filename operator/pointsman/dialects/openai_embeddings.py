@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.dialects.openai import ChatRequest, Complaint, parse_plain
+from pointsman.dialects.openai import parse_plain
 from pointsman.dialects.openai_answer import BROKEN_JSON, ERROR_INSIDE, NOTHING
+from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, said_in
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Verdict, Why

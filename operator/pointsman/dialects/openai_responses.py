@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.dialects.openai import ChatRequest, Complaint, invalid, splice_model, walk
+from pointsman.dialects.openai import invalid, splice_model, walk
+from pointsman.dialects.request import ChatRequest, Complaint
 
 RESPONSES_PATH = "/responses"
 

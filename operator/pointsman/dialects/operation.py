@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pointsman.dialects.openai import ChatRequest, Complaint
+from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.sse import EventReader
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said

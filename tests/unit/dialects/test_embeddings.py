@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pointsman.dialects.openai import ChatRequest, Complaint, compose
+from pointsman.dialects.openai import compose
 from pointsman.dialects.openai_embeddings import judge_embeddings, parse_embedding
+from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.usage import Usage
 from pointsman.domain.verdict import Why
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.dialects import openai
-from pointsman.dialects.openai import ChatRequest, Complaint, compose, parse_chat
+from pointsman.dialects.openai import compose, parse_chat
 from pointsman.dialects.openai_answer import judge_chat
+from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.domain.verdict import Verdict, Why
 
 TEXT = st.text(max_size=12)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.dialects.openai import Complaint
 from pointsman.dialects.openai_responses import ResponsesRequest, compose_response_request, parse_response_request
 from pointsman.dialects.openai_responses_answer import ResponseStream, judge_response, response_id
+from pointsman.dialects.request import Complaint
 from pointsman.dialects.sse import EventStream, Frame
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import judge_said

@@ -10,15 +10,10 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from pointsman.dialects.openai import (
-    ChatRequest,
-    Complaint,
-    complaint_body,
-    model_body,
-    models_body,
-)
+from pointsman.dialects.openai import complaint_body, model_body, models_body
 from pointsman.dialects.openai_operations import CHAT
 from pointsman.dialects.operation import Operation
+from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.gateway.front.request_reader import Request
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.exchange import Exchange

@@ -14,7 +14,7 @@ from collections import deque
 import httptools
 import msgspec
 
-from pointsman.dialects.openai import Complaint
+from pointsman.dialects.request import Complaint
 from pointsman.gateway.limits import Limits
 
 _WANTED = frozenset(

@@ -14,7 +14,8 @@ import asyncio
 import socket
 from typing import Any, cast
 
-from pointsman.dialects.openai import Complaint, complaint_body
+from pointsman.dialects.openai import complaint_body
+from pointsman.dialects.request import Complaint
 from pointsman.gateway.front import doors
 from pointsman.gateway.front.request_reader import RequestReader
 from pointsman.gateway.relay import replies

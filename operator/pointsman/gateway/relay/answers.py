@@ -12,8 +12,8 @@ import zlib
 from enum import Enum, auto
 from functools import lru_cache
 
-from pointsman.dialects.openai import ChatRequest
 from pointsman.dialects.operation import Operation
+from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.sse import EventStream
 from pointsman.dialects.usage import Usage
 from pointsman.domain.failure import fault

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from ssl import SSLContext
 
-from pointsman.dialects.openai import Complaint
+from pointsman.dialects.request import Complaint
 from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
 from pointsman.gateway.insight.events import Event, RequestRecord, TableChanged

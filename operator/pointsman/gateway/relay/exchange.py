@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pointsman.dialects.openai import ChatRequest
 from pointsman.dialects.operation import Operation
+from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.usage import Usage
 from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, next_attempt, surrender
 from pointsman.domain.candidates import Ordering, Place, order
