@@ -11,12 +11,14 @@ from typing import Any
 
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.health import EndpointMachine
+from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
 from pointsman.gateway.front.server import Server
 from pointsman.gateway.insight.events import Event, FellBack, RequestRecord
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.state import GatewayState
+from pointsman.gateway.upstream.trust import default_tls
 
 TIMEOUTS = {"connect": "500ms", "firstToken": "300ms", "answer": "300ms", "idle": "300ms", "total": "3s"}
 
@@ -70,8 +72,12 @@ class Recorder:
         return [(a.backend, a.verdict, a.why) for a in self.attempts]
 
 
-def external(name: str, url: str, *, secret: str | None = None, models: tuple[str, ...] = ("m",)) -> LLMBackend:
+def external(
+    name: str, url: str, *, secret: str | None = None, bundle: str | None = None, models: tuple[str, ...] = ("m",)
+) -> LLMBackend:
     options: dict[str, Any] = {"url": url}
+    if bundle:
+        options["caBundleRef"] = {"name": bundle}
     if secret:
         options["secretRef"] = {"name": secret}
     spec = {"engine": "External", "external": options, "models": [{"name": m} for m in models]}
@@ -121,24 +127,30 @@ def table(
     routes: list[ModelRoute],
     pods: dict[str, list[int]] | None = None,
     secrets: dict[str, SecretValue] | None = None,
+    bundles: dict[str, str] | None = None,
 ) -> RoutingTable:
-    """`pods` holds the ports of backends that we run."""
+    """`pods` holds the ports of backends that we run, `bundles` what ConfigMaps hold under `ca.crt`."""
     endpoints = {
         name: tuple(PodEndpoint(f"uid-{name}-{n}", "127.0.0.1", port) for n, port in enumerate(ports))
         for name, ports in (pods or {}).items()
     }
-    return compile_table(backends, routes, endpoints, secrets or {})
+    config_maps = {name: SecretValue("1", {"ca.crt": pem}) for name, pem in (bundles or {}).items()}
+    return compile_table(backends, routes, endpoints, secrets or {}, config_maps=config_maps)
 
 
 @asynccontextmanager
 async def gateway(
-    compiled: RoutingTable, *, limits: Limits | None = None, tls: Callable[[], ssl.SSLContext] | None = None
+    compiled: RoutingTable,
+    *,
+    limits: Limits | None = None,
+    tls: Callable[[], ssl.SSLContext] = default_tls,
+    proxies: Proxies = NO_PROXIES,
 ) -> AsyncIterator[Running]:
     meter = Recorder()
     state = GatewayState("test", table=compiled, meter=meter, jitter=lambda: 0.0)
     events: list[Event] = []
     state.subscribe(events.append)
-    path = DataPath(state, limits=limits, tls=tls) if tls else DataPath(state, limits=limits)
+    path = DataPath(state, limits=limits, tls=tls, proxies=proxies)
     server = Server(path)
     port = await server.listen("127.0.0.1", 0)
     try:

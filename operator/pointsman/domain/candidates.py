@@ -63,6 +63,7 @@ class Barred(StrEnum):
     BACKEND_NOT_FOUND = "BackendNotFound"
     MODEL_NOT_FOUND = "ModelNotFound"
     SECRET_MISSING = "SecretMissing"  # noqa: S105
+    CA_BUNDLE_MISSING = "CaBundleMissing"
 
 
 @dataclass(frozen=True)

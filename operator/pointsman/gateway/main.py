@@ -113,7 +113,7 @@ async def _serve(options: Options, started: Callable[[Started], None]) -> None:
         admin = Admin(state, status, registry_of(meter, state, status), Reports(state), token=options.report_token)
         await admin.start(options.admin_host, options.admin_port)
         stack.push_async_callback(admin.close)
-        server = Server(DataPath(state))
+        server = Server(DataPath(state, proxies=proxies))
         stack.push_async_callback(server.close)
         port = await server.listen(options.host, options.port)
         addresses = (options.host, port, options.admin_host, admin.port)

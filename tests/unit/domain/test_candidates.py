@@ -12,7 +12,7 @@ from pointsman.domain.book import HealthBook, missing_from
 from pointsman.domain.candidates import Barred, Ordering, Place, order, target_states
 from pointsman.domain.failure import fault
 from pointsman.domain.health import Probed, ProbeOutcome
-from pointsman.domain.table import RoutingTable
+from pointsman.domain.table import RefProblem, RoutingTable
 from pointsman.domain.verdict import Judgement, Verdict, Why
 
 NOW = 1000.0
@@ -193,3 +193,7 @@ def test_every_target_is_in_the_list_exactly_once(seen: list[Judgement | None], 
         able = {c.target.backend.name for c in usual}
         for target, barred in target_states(w.route, w.book, NOW):
             assert (barred is None) == (target.backend.name in able)  # type: ignore[union-attr]
+
+
+def test_every_broken_reference_has_its_word_in_explain() -> None:
+    assert {p.value for p in RefProblem} <= {b.value for b in Barred}

@@ -23,6 +23,7 @@ from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
 from pointsman.gateway.probes.client import ProbeClient, Unanswered
+from pointsman.gateway.upstream.tunnel import refusal
 
 LIST_LIMIT = 4 << 20
 """Bytes of the longest list of models that is read."""
@@ -69,6 +70,8 @@ def check_of(
     if status in (401, 402, 403):
         why = {401: Why.UNAUTHORIZED, 402: Why.PAYMENT, 403: Why.FORBIDDEN}[status]
         return Probed(_O.DENIED, started, latency_ms, reason=why.value, message=said)
+    if status == 407:
+        return Probed(_O.FAILED, started, reason=Why.PROXY.value, message=refusal(status))
     if status in (429, 529):
         wait = _retry_after(headers)
         return Probed(_O.BUSY, started, latency_ms, retry_after=wait, reason=Why.RATE_LIMITED.value, message=said)

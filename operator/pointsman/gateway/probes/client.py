@@ -100,7 +100,7 @@ class ProbeClient:
             async with self._session.request(
                 method,
                 f"{'https' if endpoint.tls else 'http'}://{endpoint.address}{path}",
-                headers=_headers(backend, body),
+                headers=_headers(backend, way, body),
                 data=body,
                 allow_redirects=False,
                 timeout=_NO_TIMEOUT,
@@ -120,8 +120,10 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """`within` has one around everything."""
 
 
-def _headers(backend: Backend, body: bytes | None) -> dict[str, str]:
+def _headers(backend: Backend, way: Way, body: bytes | None) -> dict[str, str]:
     headers = {}
+    if way.asks_proxy and way.proxy is not None and way.proxy.authorization:
+        headers["Proxy-Authorization"] = way.proxy.authorization
     if backend.host_header:
         headers["Host"] = backend.host_header
     if backend.credential:
@@ -139,8 +141,10 @@ def _through(way: Way) -> dict[str, Any]:
     if proxy.problem:
         raise Unanswered(Why.PROXY, proxy.problem)
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    auth = aiohttp.BasicAuth.decode(proxy.authorization, "utf-8") if proxy.authorization else None
-    return {"proxy": f"http://{host}:{proxy.port}", "proxy_auth": auth}
+    out: dict[str, Any] = {"proxy": f"http://{host}:{proxy.port}"}
+    if proxy.authorization and way.tls:
+        out["proxy_headers"] = {"Proxy-Authorization": proxy.authorization}
+    return out
 
 
 class _StaleResolver(AbstractResolver):

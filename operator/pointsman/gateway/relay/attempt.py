@@ -98,7 +98,7 @@ class Attempt(Relayed):
         except DialFailed as e:
             self._dialing = None
             exchange.awake()
-            self.failed(fault(e.why))
+            self.failed(e.judged)
             return
         self._dialing = None
         exchange.awake()

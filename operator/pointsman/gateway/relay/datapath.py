@@ -8,14 +8,16 @@ from collections.abc import Callable
 from ssl import SSLContext
 
 from pointsman.dialects.request import Complaint
+from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
 from pointsman.gateway.insight.events import Event, RequestRecord, TableChanged
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.relay.wheel import Wheel
 from pointsman.gateway.state import GatewayState
-from pointsman.gateway.upstream.dialer import Dialer, default_tls
+from pointsman.gateway.upstream.dialer import Dialer
 from pointsman.gateway.upstream.roster import Roster
+from pointsman.gateway.upstream.trust import default_tls
 
 SWEEP_SECONDS = 5.0
 """How often idle connections that are too old are closed."""
@@ -30,10 +32,11 @@ class DataPath:
         *,
         limits: Limits | None = None,
         tls: Callable[[], SSLContext] = default_tls,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self.state = state
         self.limits = limits or Limits()
-        self.dialer = Dialer(state.clock, tls)
+        self.dialer = Dialer(state.clock, tls, proxies)
         self.roster = self._make_roster()
         self.wheel = Wheel(asyncio.get_running_loop(), state.clock)
         self.leaving = False

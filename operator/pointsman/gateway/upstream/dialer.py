@@ -23,8 +23,7 @@ from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.trust import Trust
 from pointsman.domain.verdict import Why
 from pointsman.gateway.upstream.connection import UpstreamConnection
-from pointsman.gateway.upstream.trust import BAD_BUNDLE, TlsContexts, explain_tls
-from pointsman.gateway.upstream.trust import default_tls as default_tls
+from pointsman.gateway.upstream.trust import BAD_BUNDLE, TlsContexts, default_tls, explain_tls
 from pointsman.gateway.upstream.tunnel import ProxyFailed, open_tunnel
 
 DNS_SECONDS = 30.0
@@ -95,6 +94,11 @@ class Way:
     """The authorities that its certificate must come from; None: the system's."""
     proxy: Proxy | None = None
 
+    @property
+    def asks_proxy(self) -> bool:
+        """The proxy is sent each request, not asked for a tunnel."""
+        return self.proxy is not None and not self.tls
+
 
 def way_to(backend: Backend, endpoint: Endpoint, proxies: Proxies) -> Way:
     """The proxies of the environment are for what is elsewhere: a pod is never reached through one."""
@@ -118,13 +122,7 @@ class Dialer:
     def way(self, backend: Backend, endpoint: Endpoint) -> Way:
         return way_to(backend, endpoint, self._proxies)
 
-    async def dial(
-        self, host: str, port: int, tls: bool, timeout: float, factory: Callable[[], UpstreamConnection]
-    ) -> UpstreamConnection:
-        """Raises `DialFailed`."""
-        return await self.reach(Way(host, port, tls), timeout, factory)
-
-    async def reach(self, way: Way, timeout: float, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+    async def dial(self, way: Way, timeout: float, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         """Raises `DialFailed`."""
         deadline = self._clock() + timeout
         proxy = way.proxy

@@ -1,8 +1,8 @@
 """Idle connections per endpoint, and the part of a request that never changes for it.
 
-Decided here: which idle connection is taken, and how old it may be. A change of address, TLS or credential makes a new
-pool: nothing of the old one is used again. A dial to an endpoint that leaves ends at once: the address of a pod that is
-gone answers nothing, not even with a refusal.
+Decided here: which idle connection is taken, and how old it may be. A change of address, CA bundle or credential makes
+a new pool: nothing of the old one is used again. A dial to an endpoint that leaves ends at once: the address of a pod
+that is gone answers nothing, not even with a refusal.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.connection import UpstreamConnection
-from pointsman.gateway.upstream.dialer import Dialer, DialFailed
+from pointsman.gateway.upstream.dialer import Dialer, DialFailed, Way
 
 
 class EndpointPool:
     """Connections to one endpoint, the freshest taken first."""
 
     __slots__ = (
-        "_clock", "_dialer", "_dials", "_gone", "_headers", "_heads", "_idle", "_limits", "closed", "endpoint",
+        "_clock", "_dialer", "_dials", "_gone", "_headers", "_heads", "_idle", "_limits", "_origin",
+        "_way", "closed", "endpoint",
     )  # fmt: skip
 
     def __init__(
         self, backend: Backend, endpoint: Endpoint, dialer: Dialer, limits: Limits, clock: Callable[[], float]
     ) -> None:
         self.endpoint = endpoint
-        self._headers = _static_headers(backend, endpoint)
+        self._way = dialer.way(backend, endpoint)
+        self._headers = _static_headers(backend, endpoint, self._way)
+        # A proxy for http reads the whole URL (RFC 9112, 3.2.2); one for https sees nothing of it.
+        self._origin = f"http://{backend.host_header or endpoint.address}" if self._way.asks_proxy else ""
         self._heads: dict[tuple[str, bool], bytes] = {}
         self.closed = False
         self._gone = False
@@ -41,14 +45,16 @@ class EndpointPool:
 
     def leads_to(self, backend: Backend, endpoint: Endpoint) -> bool:
         """Would a new pool for these be the same?"""
-        return self.endpoint == endpoint and self._headers == _static_headers(backend, endpoint)
+        way = self._dialer.way(backend, endpoint)
+        same = self.endpoint == endpoint and self._way == way
+        return same and self._headers == _static_headers(backend, endpoint, way)
 
     def head(self, path: str, stream: bool) -> bytes:
         """Request line and headers for a path of the API, but those of one request."""
         head = self._heads.get((path, stream))
         if head is None:
             accept = b"text/event-stream" if stream else b"application/json"
-            line = f"POST {self.endpoint.base_path}{path} HTTP/1.1\r\n".encode("latin-1")
+            line = f"POST {self._origin}{self.endpoint.base_path}{path} HTTP/1.1\r\n".encode("latin-1")
             head = self._heads[path, stream] = line + self._headers + b"accept: %b\r\n" % accept
         return head
 
@@ -65,12 +71,7 @@ class EndpointPool:
         """Raises `DialFailed`."""
         if self._gone:
             raise DialFailed(Why.GONE)
-        e = self.endpoint
-        task = asyncio.ensure_future(
-            self._dialer.dial(
-                e.host, e.port, e.tls, timeout, lambda: UpstreamConnection(self._limits, self.give_back, self._clock)
-            )
-        )
+        task = asyncio.ensure_future(self._dialer.dial(self._way, timeout, self._fresh))
         self._dials.add(task)
         try:
             await asyncio.wait((task,))
@@ -82,6 +83,9 @@ class EndpointPool:
         if task.cancelled():
             raise DialFailed(Why.GONE)
         return task.result()
+
+    def _fresh(self) -> UpstreamConnection:
+        return UpstreamConnection(self._limits, self.give_back, self._clock)
 
     def give_back(self, connection: UpstreamConnection, now: float) -> bool:
         """False when the pool has no use for it."""
@@ -115,7 +119,7 @@ class EndpointPool:
                 task.cancel()
 
 
-def _static_headers(backend: Backend, endpoint: Endpoint) -> bytes:
+def _static_headers(backend: Backend, endpoint: Endpoint, way: Way) -> bytes:
     """The allow-list of headers to a backend: these, and the request id and trace of the request itself."""
     lines = [
         f"host: {backend.host_header or endpoint.address}",
@@ -123,6 +127,8 @@ def _static_headers(backend: Backend, endpoint: Endpoint) -> bytes:
         "accept-encoding: identity",
         f"user-agent: pointsman/{__version__}",
     ]
+    if way.asks_proxy and way.proxy is not None and way.proxy.authorization:
+        lines.append(f"proxy-authorization: {way.proxy.authorization}")
     if backend.credential is not None:
         lines.append(f"authorization: Bearer {backend.credential.value}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n"
