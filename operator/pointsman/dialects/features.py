@@ -28,7 +28,6 @@ BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1000
 PREFIX_BYTES = 4096
 """So much of a prompt is its beginning, at most; in a chat it ends with the user's first message."""
-_EMBEDDINGS = frozenset((Needed.EMBEDDINGS,))
 _DATA_URL = re.compile(rb'"data:[^"]*"')
 _IMAGE = re.compile(rb'"(?:image_url|input_image)"')
 _NO = (b"", b"null", b"[]", b"{}")
@@ -71,16 +70,21 @@ class RequestFeatures:
     """Implements `domain.features.Features`. The body must still be there when it is asked."""
 
     __slots__ = (
-        "_embeds", "_fields", "_headers", "_id", "_needs", "_prefix", "_request", "_seed", "_tokens", "stream", "task",
+        "_fields", "_headers", "_id", "_needed", "_needs", "_prefix", "_request", "_seed", "_tokens", "stream", "task",
     )  # fmt: skip
 
     def __init__(
-        self, request: Carried, headers: Mapping[bytes, bytes], request_id: bytes, *, embeds: bool = False
+        self,
+        request: Carried,
+        headers: Mapping[bytes, bytes],
+        request_id: bytes,
+        needs: frozenset[Needed] = NOTHING,
     ) -> None:
+        """`needs` is what the operation needs of a model whatever the request says."""
         self._request = request
         self._headers = headers
         self._id = request_id
-        self._embeds = embeds
+        self._needed = needs
         self.stream = request.stream
         self.task = request.task
         self._fields: _Fields | None = None
@@ -102,10 +106,8 @@ class RequestFeatures:
         return self._needs
 
     def _find_needs(self) -> frozenset[Needed]:
-        if self._embeds:
-            return _EMBEDDINGS
         fields = self._read()
-        found = set()
+        found = set(self._needed)
         if bytes(fields.tools) not in _NO or bytes(fields.functions) not in _NO:
             found.add(Needed.TOOLS)
         # Within a JSON string the quotes would be escaped: what is found is a token of its own.

@@ -247,6 +247,13 @@ def _with_task(body: bytes, raw: msgspec.Raw) -> ChatRequest | Complaint:
     return request
 
 
+def take_task(request: ChatRequest, header: bytes) -> bool:
+    """Heeds a header that says what the request is for, unless its body does; False when there is no such task."""
+    task = TASK_NAMES.get(header.decode("latin-1"))
+    request.task = request.task or task
+    return task is not None
+
+
 def _decode_key(text: bytes) -> str:
     return str(msgspec.json.decode(b'"' + text + b'"')) if b"\\" in text else text.decode(errors="replace")
 

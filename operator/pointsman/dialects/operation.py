@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pointsman.api.route import Needed
 from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.sse import EventReader
 from pointsman.dialects.usage import Usage
+from pointsman.domain.features import NOTHING
 from pointsman.domain.judging import Said
 from pointsman.domain.verdict import Judgement
 
@@ -21,7 +23,7 @@ Judged = tuple[Judgement, Usage | None, Said | None]
 class Operation:
     """One thing that clients ask for."""
 
-    __slots__ = ("compose", "error_event", "judge", "name", "open_stream", "parse", "path")
+    __slots__ = ("compose", "error_event", "judge", "name", "needs", "open_stream", "parse", "path")
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class Operation:
         judge: Callable[[bytes, bool], Judged],
         open_stream: Callable[[bool], EventReader],
         error_event: Callable[[str, str, str | None], bytes],
+        needs: frozenset[Needed] = NOTHING,
     ) -> None:
         self.name = name
         """As metrics call it, after the GenAI conventions: `chat`."""
@@ -48,3 +51,5 @@ class Operation:
         """(has the request a stop?) → who reads the events of one stream."""
         self.error_event = error_event
         """(message, type, code) → the last event of a stream that failed after its first content."""
+        self.needs = needs
+        """What each of its requests needs of a model."""

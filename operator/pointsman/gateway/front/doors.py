@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from pointsman.dialects.openai import complaint_body, model_body, models_body
+from pointsman.dialects.features import TASK_HEADER, UNKNOWN_TASK
+from pointsman.dialects.openai import TASK_FIELD, complaint_body, model_body, models_body, take_task
 from pointsman.dialects.openai_operations import CHAT
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest, Complaint
@@ -75,7 +76,13 @@ def _generate(
     fallback = True
     if len(headers) > 2:
         trace, fallback = _trace(headers), headers.get(b"x-pointsman-fallback", b"").lower() != b"none"
-    exchange = Exchange(path, client, operation, asked, entry, request_id, trace, fallback, request.keep_alive, started)
+        task = headers.get(TASK_HEADER)
+        if task is not None and not take_task(asked, task):
+            _no(path, client, request, request_id, Complaint(400, UNKNOWN_TASK, "invalid_task_type", TASK_FIELD))
+            return None
+    exchange = Exchange(
+        path, client, operation, asked, entry, headers, request_id, trace, fallback, request.keep_alive, started
+    )
     path.state.meter.request_started()
     return exchange
 
@@ -93,7 +100,8 @@ def _trace(headers: dict[bytes, bytes]) -> bytes:
 
 
 def unknown_model(path: DataPath, model: str) -> Complaint:
-    names = sorted(path.state.table.names)
+    table = path.state.table
+    names = sorted({*table.names, *(glob.pattern for glob, _ in table.patterns)})
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
     there = f"there are: {shown}" if names else "no route serves any model yet"
     return Complaint(404, f"no route serves the model {model[:128]!r}; {there}", "model_not_found", "model")
@@ -105,7 +113,7 @@ def _models(path: DataPath, client: ClientConnection, request: Request, request_
         body = models_body(sorted(names))
     else:
         name = unquote_to_bytes(request.path[len(MODELS) + 1 :]).decode("utf-8", "replace")
-        if name not in names:
+        if path.state.table.find(name) is None:
             _no(path, client, request, request_id, unknown_model(path, name))
             return
         body = model_body(name)

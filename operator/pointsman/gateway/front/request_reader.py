@@ -10,6 +10,7 @@ read after a complaint. No callback raises, for llhttp's binding would hide it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 
 import httptools
 import msgspec
@@ -17,12 +18,13 @@ import msgspec
 from pointsman.dialects.request import Complaint
 from pointsman.gateway.limits import Limits
 
-_WANTED = frozenset(
+ALWAYS_WANTED = frozenset(
     (
         b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect", b"x-request-id",
-        b"traceparent", b"tracestate", b"x-pointsman-fallback",
+        b"traceparent", b"tracestate", b"x-pointsman-fallback", b"x-pointsman-task-type",
     )
 )  # fmt: skip
+"""Headers that are kept whatever the routes ask about."""
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
@@ -43,13 +45,15 @@ class RequestReader:
     """Reads the requests of one connection. After `feed`: `ready` holds whole requests, `error` what was wrong."""
 
     __slots__ = (
-        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url",
+        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url", "_wanted",
         "_without_upgrade",
         "continue_wanted", "error", "ready", "upgraded",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, wanted: Set[bytes] = ALWAYS_WANTED) -> None:
+        """`wanted` are the headers that are kept, in lower case; it may change while the reader lives."""
         self._limits = limits
+        self._wanted = wanted
         self._parser = httptools.HttpRequestParser(self)
         self.ready: deque[Request] = deque()
         self.error: Complaint | None = None
@@ -131,7 +135,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in _WANTED:
+        if name in self._wanted:
             if name in self._headers and name in _ONCE:
                 self._complain(400, f"the header {name.decode()} is there twice", "duplicate_header")
             self._headers[name] = value

@@ -16,8 +16,10 @@ from typing import Any, cast
 
 from pointsman.dialects.openai import complaint_body
 from pointsman.dialects.request import Complaint
+from pointsman.domain.table import RoutingTable
 from pointsman.gateway.front import doors
-from pointsman.gateway.front.request_reader import RequestReader
+from pointsman.gateway.front.request_reader import ALWAYS_WANTED, RequestReader
+from pointsman.gateway.insight.events import Event, TableChanged
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.client import Client
 from pointsman.gateway.relay.datapath import DataPath
@@ -37,7 +39,7 @@ class ClientConnection(Client):
         self._server = server
         self._path = path = server.path
         self._limits = path.limits
-        self._reader = RequestReader(path.limits)
+        self._reader = RequestReader(path.limits, server.wanted)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._exchange: Exchange | None = None
         self._stash = bytearray()
@@ -275,8 +277,21 @@ class Server:
     def __init__(self, path: DataPath) -> None:
         self.path = path
         self.connections: set[ClientConnection] = set()
+        self.wanted: set[bytes] = set()
+        """The request headers that are kept: one set for all connections, its content follows the routes."""
+        self._want(path.state.table)
+        self._unsubscribe = path.state.subscribe(self._on_event)
         self._servers: list[asyncio.Server] = []
         self._idle: asyncio.Event | None = None
+
+    def _want(self, table: RoutingTable) -> None:
+        self.wanted.clear()
+        self.wanted |= ALWAYS_WANTED
+        self.wanted |= table.headers
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, TableChanged):
+            self._want(event.table)
 
     async def listen(self, host: str | None = None, port: int = 8080, *, sock: socket.socket | None = None) -> int:
         """Starts to accept; returns the port. Raises `OSError` when it is taken."""
@@ -322,6 +337,7 @@ class Server:
 
     async def close(self) -> None:
         """Ends everything at once."""
+        self._unsubscribe()
         for server in self._servers:
             server.close()
         for connection in list(self.connections):

@@ -50,7 +50,8 @@ class RequestRecord(msgspec.Struct, gc=False):
     route: str
     """Empty when no route has the model."""
     model: str
-    """As the client asked; empty when it did not get that far. Bounded by the routes' names only if `route` is set."""
+    """The name or pattern of the route that the client asked by: bounded by the routes. Empty when it did not get that
+    far."""
     status: int
     """The HTTP status that the client saw; 499 when it went away before."""
     stream: bool
@@ -70,6 +71,8 @@ class RequestRecord(msgspec.Struct, gc=False):
     consumer: str = ""
     queued_ms: float | None = None
     """Of a request that waited for a slot, or for a target that was not ready."""
+    asked: str = ""
+    """What the client asked for, where that is not `model` but matches it."""
 
 
 class Meter(Protocol):

@@ -270,7 +270,9 @@ class Attempt(Relayed):
         ms = (now - self.begun) * 1000
         state = exchange.state
         if judged is SUCCESS:
-            state.health.observe_success(lane.endpoint.key, target.upstream_model, self.first_token_ms, now)
+            state.health.observe_success(
+                lane.endpoint.key, target.upstream_model, self.first_token_ms, now, stream=self.stream
+            )
             verdict, why = "Success", "Answered"
         else:
             exchange.tried.append(Tried(target, lane.endpoint, self.place, judged, ms))

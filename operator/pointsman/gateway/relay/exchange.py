@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pointsman.dialects.features import RequestFeatures
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.usage import Usage
@@ -36,14 +37,14 @@ _NOBODY_ASKED = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
 
 class Exchange:
     __slots__ = (
-        "_committed", "_done", "_empty", "_entry", "_fallback", "_keep_alive", "_last", "_overhead_us", "_roster",
-        "_started", "_status", "_unfit", "_waited", "client", "id", "limits", "mark", "operation", "path", "paused",
-        "request", "route", "running", "state", "total_at", "trace", "tried",
+        "_committed", "_done", "_empty", "_entry", "_fallback", "_features", "_headers", "_keep_alive", "_last",
+        "_overhead_us", "_roster", "_started", "_status", "_unfit", "_waited", "client", "id", "limits", "mark",
+        "operation", "path", "paused", "request", "route", "running", "state", "total_at", "trace", "tried",
     )  # fmt: skip
 
     def __init__(
         self, path: DataPath, client: Client, operation: Operation, request: ChatRequest, entry: Entry,
-        request_id: bytes, trace: bytes, fallback: bool, keep_alive: bool, started: float,
+        headers: dict[bytes, bytes], request_id: bytes, trace: bytes, fallback: bool, keep_alive: bool, started: float,
     ) -> None:  # fmt: skip
         self.path = path
         self.state = path.state
@@ -63,6 +64,8 @@ class Exchange:
         """Attempts that are not over. One, but for a moment or a hedge."""
         self.paused = False
         """The client does not take what it is sent."""
+        self._headers = headers
+        self._features: RequestFeatures | None = None
         self._roster = path.roster
         self._entry = entry
         self._fallback = fallback
@@ -83,17 +86,26 @@ class Exchange:
     # ---- attempts
 
     def start(self) -> None:
+        # What `order` would put first, without the list.
         lane = self._entry.first
+        if lane is None:
+            lane = self._entry.choose(self.features(), self._started)
         if lane is not None and lane.machine.clear:
-            # What `order` would put first, without the list.
             self._attempt(lane, Place.PRIORITY, self._started)
         else:
             self._next()
 
+    def features(self) -> RequestFeatures:
+        """What routing may ask of the request; worked out when it asks."""
+        features = self._features
+        if features is None:
+            features = self._features = RequestFeatures(self.request, self._headers, self.id, self.operation.needs)
+        return features
+
     def _next(self) -> None:
         state = self.state
         now = state.clock()
-        ordering = order(self.route, state.health, now, fallback=self._fallback)
+        ordering = order(self.route, state.health, now, self.features(), fallback=self._fallback)
         choice = next_attempt(self.route, ordering, self.tried, fallback=self._fallback)
         if choice is None or now >= self.total_at:
             self._give_up(ordering, now)
@@ -189,13 +201,15 @@ class Exchange:
             self.state.health.withdraw([e.key for e in blameless(tried)], self.name(), now)
         good = judged is SUCCESS
         last = self._last
+        name, model = self._entry.name, self.request.model
         self.path.finished(
             RequestRecord(
-                self.name(), self.route.name, self.request.model, self._status, self.request.stream,
+                self.name(), self.route.name, name, self._status, self.request.stream,
                 (now - self._started) * 1000, len(tried) + good, last.lane.target.backend.name if last else "",
                 "Success" if good else judged.verdict.value, "Answered" if good else judged.why.value,
                 last.first_token_ms if last else None, self._overhead_us,
                 usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
+                "", None, "" if model == name else model,
             ),
         )  # fmt: skip
         self.client.finished(now)
