@@ -1,12 +1,15 @@
 """A registry with two models: one of random bytes for the transfer, one that really answers."""
 
+import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from tests.models.helpers import BLOB_BYTES
+from tests.cluster.programs import ensure
+from tests.models.helpers import BLOB_BYTES, free_port
 from tests.support import tiny_model
 from tests.support.registry import TinyRegistry, publish
 
@@ -59,3 +62,41 @@ def certificate_and_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         [*command.split(), "-keyout", key, "-out", certificate, "-addext", names], check=True, capture_output=True
     )
     return certificate, key
+
+
+@pytest.fixture(scope="session")
+def ollama_program() -> Path:
+    return ensure(["ollama"])["ollama"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+async def ollama(ollama_program: Path, tmp_path: Path, store: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A running server on an empty store, as a pod of ours runs it."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "OLLAMA_HOST": f"127.0.0.1:{port}",
+        "OLLAMA_MODELS": str(store),
+        "OLLAMA_NOPRUNE": "1",
+    }
+    with (tmp_path / "ollama.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(ollama_program, "serve", env=environment, stdout=log, stderr=log)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            while True:
+                assert process.returncode is None, (tmp_path / "ollama.log").read_text()[-2000:]
+                try:
+                    await client.get("/api/version")
+                    break
+                except httpx.ConnectError:
+                    pass
+            yield client
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 10)

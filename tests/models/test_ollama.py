@@ -1,15 +1,11 @@
 """A real Ollama and our store: it sees what we pulled at once, answers by both names, and could have pulled it too."""
 
-import asyncio
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.cluster.programs import ensure
-from tests.models.helpers import free_port, pull_noise
+from tests.models.helpers import pull_noise
 from tests.support.registry import TinyRegistry
 from tests.support.tiny_model import ANSWER
 
@@ -17,44 +13,6 @@ from pointsman.models.pull import Pulled
 
 # The first run on a machine builds Ollama, which takes minutes.
 pytestmark = pytest.mark.timeout(1800)
-
-
-@pytest.fixture(scope="session")
-def ollama_program() -> Path:
-    return ensure(["ollama"])["ollama"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-async def ollama(ollama_program: Path, tmp_path: Path, store: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A running server on an empty store, as a pod of ours runs it."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "HOME": str(tmp_path),
-        "OLLAMA_HOST": f"127.0.0.1:{port}",
-        "OLLAMA_MODELS": str(store),
-        "OLLAMA_NOPRUNE": "1",
-    }
-    with (tmp_path / "ollama.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(ollama_program, "serve", env=environment, stdout=log, stderr=log)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            while True:
-                assert process.returncode is None, (tmp_path / "ollama.log").read_text()[-2000:]
-                try:
-                    await client.get("/api/version")
-                    break
-                except httpx.ConnectError:
-                    pass
-            yield client
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.wait(), 10)
 
 
 async def listed(ollama: httpx.AsyncClient) -> dict[str, str]:

@@ -13,7 +13,7 @@ An answer about the request itself (400, 404, 422) proves that the server works,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -131,6 +131,7 @@ def _json(body: bytes) -> Any:
 
 
 def _server_time(answer: Answer) -> datetime:
-    """The server's clock, to the second: two machines' clocks may differ. Raises `ValueError`."""
+    """The server's clock, for two machines' clocks may differ: the end of the second that it names, so that no model
+    is kept longer by a check. Raises `ValueError`."""
     said = answer.headers.get("Date", "")
-    return parsedate_to_datetime(said).astimezone(UTC)
+    return parsedate_to_datetime(said).astimezone(UTC) + timedelta(seconds=1)
