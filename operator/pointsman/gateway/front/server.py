@@ -281,7 +281,7 @@ class Server:
         """The request headers that are kept: one set for all connections, its content follows the routes."""
         self._want(path.state.table)
         self._unsubscribe = path.state.subscribe(self._on_event)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.AbstractServer] = []
         self._idle: asyncio.Event | None = None
 
     def _want(self, table: RoutingTable) -> None:
@@ -301,9 +301,7 @@ class Server:
         else:
             server = await loop.create_server(self._connection, host, port, backlog=1024)
         self._servers.append(server)
-        # A list, whatever its type says.
-        sockets: Any = server.sockets
-        return int(sockets[0].getsockname()[1])
+        return _port(server)
 
     def _connection(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self))
@@ -343,3 +341,8 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
         self.path.close()
+
+
+def _port(server: Any) -> int:
+    # Not `asyncio.Server` by its class, and its sockets no tuple, whatever their types say.
+    return int(server.sockets[0].getsockname()[1])
