@@ -10,7 +10,7 @@ offsets at depth 1; everything else, unknown fields included, goes on as it came
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -47,7 +47,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
     if head.task_type is not ABSENT:
-        return _with_task(body, head.task_type)
+        return with_task(body, head.task_type, parse_chat)
     stream = head.stream is True
     spans = _search(body, head)
     if spans is None:
@@ -77,6 +77,8 @@ def parse_plain(body: bytes) -> ChatRequest | Complaint:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
+    if head.task_type is not ABSENT:
+        return with_task(body, head.task_type, parse_plain)
     spans = walk(body)
     if isinstance(spans, Complaint):
         return spans
@@ -223,7 +225,9 @@ def _members(body: bytes) -> dict[str, Span] | Complaint:
     return spans
 
 
-def _with_task(body: bytes, raw: msgspec.Raw) -> ChatRequest | Complaint:
+def with_task(
+    body: bytes, raw: msgspec.Raw, parse: Callable[[bytes], ChatRequest | Complaint]
+) -> ChatRequest | Complaint:
     """A request that says what it is for, without the field that says so: it is ours, no backend knows it."""
     name = msgspec.json.decode(raw)
     task = TASK_NAMES.get(name) if isinstance(name, str) else None
@@ -241,7 +245,7 @@ def _with_task(body: bytes, raw: msgspec.Raw) -> ChatRequest | Complaint:
     else:
         start = body.index(b"{") + 1
         end = body.index(b",", end) + 1  # there is a model after it
-    request = parse_chat(body[:start] + body[end:])
+    request = parse(body[:start] + body[end:])
     if isinstance(request, ChatRequest):
         request.task = task
     return request

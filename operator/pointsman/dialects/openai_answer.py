@@ -7,10 +7,12 @@ how bytes become frames (`sse.py`), and what follows from the verdict.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from pointsman.dialects.openai import error_event
 from pointsman.dialects.openai_shapes import ABSENT, Answer, Choice, OddAnswer, Part
 from pointsman.dialects.sse import Frame
 from pointsman.dialects.usage import Usage
@@ -90,7 +92,7 @@ class _End:
 class ChatStream:
     """Reads the events of one stream."""
 
-    __slots__ = ("_decode", "_end", "_speaks", "content", "done_event", "error", "has_stop")
+    __slots__ = ("_decode", "_end", "_speaks", "content", "done_event", "error", "has_stop", "kept_id")
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class ChatStream:
         self.has_stop = has_stop
         self.content = False
         self.error: Said | None = None
+        self.kept_id = ""
         self._end = _End()
 
     @property
@@ -125,11 +128,9 @@ class ChatStream:
         except (msgspec.DecodeError, RecursionError):
             return Frame.BROKEN
         if answer.error is not ABSENT and bytes(answer.error) not in NOTHING:
-            self.error = said_in(data)
-            return Frame.ERROR
+            return self._failed(data)
         if event == "error":
-            self.error = said_in(data)
-            return Frame.ERROR
+            return self._failed(data)
         end = self._end
         usage = answer.usage
         if usage is not msgspec.UNSET and usage is not None:
@@ -153,6 +154,13 @@ class ChatStream:
             self.content = True
             return Frame.CONTENT
         return Frame.QUIET
+
+    def _failed(self, data: bytes) -> Frame:
+        self.error = replace(said_in(data), shown=data)
+        return Frame.ERROR
+
+    def error_event(self, message: str, kind: str, code: str | None) -> bytes:
+        return error_event(message, kind, code)
 
     def verdict(self) -> Judgement:
         """Of a stream that ended by itself, cleanly."""

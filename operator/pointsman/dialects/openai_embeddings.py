@@ -45,7 +45,7 @@ def parse_embedding(body: bytes) -> ChatRequest | Complaint:
     return request
 
 
-def judge_embeddings(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
+def judge_embeddings(body: bytes, request: ChatRequest) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
     try:
         answer = _decode(body)

@@ -9,25 +9,14 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.dialects.openai import invalid, splice_model, walk
-from pointsman.dialects.request import ChatRequest, Complaint
+from pointsman.dialects.openai import invalid, splice_model, walk, with_task
+from pointsman.dialects.request import Care, ChatRequest, Complaint
 
 RESPONSES_PATH = "/responses"
 
 _ABSENT = msgspec.Raw()
 _HARMLESS_TOOLS = frozenset(("function", "custom"))
 """Tools that the client runs itself: to call one is to say so."""
-
-
-class ResponsesRequest(ChatRequest, gc=False):
-    """What routing and relaying need of a request for a response."""
-
-    acts: bool = True
-    """A backend that began with it may have kept something, or run a tool: it may not be asked of another."""
-    previous: str = ""
-    """`previous_response_id`; empty when it continues none."""
-    conversation: str = ""
-    """The id of the conversation that it belongs to; empty without."""
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -38,6 +27,7 @@ class _Head(msgspec.Struct, gc=False):
     tools: msgspec.Raw = _ABSENT
     previous_response_id: str | None = None
     conversation: msgspec.Raw = _ABSENT
+    task_type: msgspec.Raw = _ABSENT
 
 
 class _Tool(msgspec.Struct, gc=False):
@@ -53,7 +43,7 @@ _tools_decoder = msgspec.json.Decoder(list[_Tool] | None)
 _conversation_decoder = msgspec.json.Decoder(str | _Named | None)
 
 
-def parse_response_request(body: bytes) -> ResponsesRequest | Complaint:
+def parse_response_request(body: bytes) -> ChatRequest | Complaint:
     """Reads the routed fields of a request body."""
     try:
         head = _head_decoder.decode(body)
@@ -63,19 +53,19 @@ def parse_response_request(body: bytes) -> ResponsesRequest | Complaint:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
+    if head.task_type is not _ABSENT:
+        return with_task(body, head.task_type, parse_response_request)
     spans = walk(body)
     if isinstance(spans, Complaint):
         return spans
-    acts = (
-        bytes(head.store) != b"false"
-        or bytes(head.background) not in (b"", b"null", b"false")
-        or not _harmless(head.tools)
-    )
+    stores = bytes(head.store) != b"false"
+    acts = stores or bytes(head.background) not in (b"", b"null", b"false") or not _harmless(head.tools)
     conversation = _conversation(head.conversation)
-    return ResponsesRequest(
-        body, head.model, head.stream is True, True, False, spans[0], None, None, acts or bool(conversation),
-        head.previous_response_id or "", conversation,
-    )  # fmt: skip
+    previous = head.previous_response_id or ""
+    care = None
+    if acts or previous or conversation:
+        care = Care(acts or bool(conversation), stores, previous, conversation)
+    return ChatRequest(body, head.model, head.stream is True, True, False, spans[0], None, care=care)
 
 
 def compose_response_request(request: ChatRequest, model: str, ask_usage: bool = False) -> bytes:

@@ -13,22 +13,29 @@ backend honoured what the request continues. Not here: the request (`openai_resp
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
-from pointsman.dialects.openai import error_value
+from pointsman.dialects.openai import error_body, error_value
 from pointsman.dialects.openai_answer import BROKEN_JSON, ERROR_INSIDE, NOTHING
-from pointsman.dialects.openai_responses import ResponsesRequest
+from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.sse import Frame
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, said_in
-from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
+from pointsman.domain.verdict import EMPTY, FORGOTTEN, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 
 _ABSENT = msgspec.Raw()
 _OTHER_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its answer is no response", by_answer=True)
 _UNDER_WAY = frozenset(("queued", "in_progress"))
 _QUIET_ITEMS = frozenset(("message", "reasoning"))
-FORGETFUL = Said("it keeps no responses", status=400)
-"""What a backend would have to say that ignored what a request continues."""
+FORGETFUL = Said(
+    "", judged=FORGOTTEN, shown=error_body(
+        "the backend ignores previous_response_id and conversation: it keeps no responses. Send the whole conversation "
+        "as input", "invalid_request_error", "previous_response_not_found", "previous_response_id",
+    ),
+)  # fmt: skip
+"""Of a backend that ignored what the request continues: it does not say so itself."""
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -73,10 +80,13 @@ class _Response(msgspec.Struct, gc=False):
     usage: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
 
-    def honours(self, request: ResponsesRequest) -> bool:
-        if request.previous and self.previous_response_id != request.previous:
+    def honours(self, request: ChatRequest) -> bool:
+        care = request.care
+        if care is None:
+            return True
+        if care.previous and self.previous_response_id != care.previous:
             return False
-        return not request.conversation or (self.conversation is not None and self.conversation.id != "")
+        return not care.conversation or (self.conversation is not None and self.conversation.id != "")
 
     def speaks(self) -> bool:
         return any(item.speaks() for item in self.output or ())
@@ -102,6 +112,15 @@ class _Response(msgspec.Struct, gc=False):
         return Usage(usage.input_tokens, usage.output_tokens) if usage is not None else None
 
 
+class _Failure(msgspec.Struct, gc=False):
+    """An `error` event, which has its words at the top or under `error`, or a failed response."""
+
+    message: str | None = None
+    code: str | None = None
+    param: str | None = None
+    error: _Failure | None = None
+
+
 class _Event(msgspec.Struct, gc=False):
     """Most events are deltas: what is in the others is read only when it matters."""
 
@@ -113,6 +132,7 @@ class _Event(msgspec.Struct, gc=False):
     error: msgspec.Raw = _ABSENT
 
 
+_decode_failure = msgspec.json.Decoder(_Failure).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_item = msgspec.json.Decoder(_Item).decode
 _decode_parts = msgspec.json.Decoder(list[_Part] | None).decode
@@ -124,11 +144,12 @@ _encode = msgspec.json.Encoder().encode
 class ResponseStream:
     """Reads the events of one stream."""
 
-    done_event = b""
+    __slots__ = (
+        "_events", "_last", "_request", "content", "done_event", "error", "finished", "kept_id", "usage",
+    )  # fmt: skip
 
-    __slots__ = ("_events", "_last", "_request", "content", "error", "finished", "response_id", "usage")
-
-    def __init__(self, request: ResponsesRequest) -> None:
+    def __init__(self, request: ChatRequest) -> None:
+        self.done_event = b""
         self._request = request
         self._events = 0
         self._last: _Response | None = None
@@ -136,7 +157,7 @@ class ResponseStream:
         self.error: Said | None = None
         self.finished = False
         """`response.completed` or `response.incomplete` has come."""
-        self.response_id = ""
+        self.kept_id = ""
         self.usage: Usage | None = None
 
     def read(self, data: bytes, event: str) -> Frame:
@@ -153,8 +174,7 @@ class ResponseStream:
         if kind.endswith(".delta"):
             return self._is(bytes(value.delta) not in NOTHING)
         if kind == "error" or (bytes(value.error) not in NOTHING and not kind.startswith("response.")):
-            self.error = said_in(data)
-            return Frame.ERROR
+            return self._failed(shown(said_in(data), data))
         if value.response is not _ABSENT:
             return self._lifecycle(kind, bytes(value.response))
         if value.item is not _ABSENT:
@@ -177,6 +197,10 @@ class ResponseStream:
         value = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": self._events}
         return b"event: error\ndata: " + _encode(value | {"error": inner}) + b"\n\n"
 
+    def _failed(self, said: Said) -> Frame:
+        self.error = said
+        return Frame.ERROR
+
     def _is(self, content: bool) -> Frame:
         if content:
             self.content = True
@@ -189,13 +213,11 @@ class ResponseStream:
         except msgspec.DecodeError:
             return Frame.BROKEN
         self._last = response
-        self.response_id = response.id or self.response_id
+        self.kept_id = response.id or self.kept_id
         if kind == "response.failed":
-            self.error = failed_said(raw)
-            return Frame.ERROR
+            return self._failed(failed_said(raw))
         if not self.content and not response.honours(self._request):
-            self.error = FORGETFUL
-            return Frame.ERROR
+            return self._failed(FORGETFUL)
         if kind in ("response.completed", "response.incomplete"):
             self.finished = True
             self.usage = response.counted()
@@ -204,7 +226,7 @@ class ResponseStream:
         return Frame.QUIET
 
 
-def judge_response(body: bytes, request: ResponsesRequest) -> tuple[Judgement, Usage | None, Said | None]:
+def judge_response(body: bytes, request: ChatRequest) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
     try:
         response = _decode_response(body)
@@ -215,7 +237,7 @@ def judge_response(body: bytes, request: ResponsesRequest) -> tuple[Judgement, U
     if bytes(response.error) not in NOTHING or response.status == "failed":
         return ERROR_INSIDE, None, failed_said(body)
     if not response.honours(request):
-        return ERROR_INSIDE, None, FORGETFUL
+        return FORGOTTEN, None, FORGETFUL
     if response.speaks() or response.explains_silence():
         return SUCCESS, response.counted(), None
     return EMPTY, None, None
@@ -233,8 +255,19 @@ def failed_said(response: bytes) -> Said:
     """What a failed response says of itself. Codes such as `invalid_prompt` are about the caller's own request."""
     said = said_in(response)
     if said.status == 0 and said.code.startswith("invalid_"):
-        return Said(said.text, said.code, said.param, 400, said.is_json)
-    return said
+        said = replace(said, status=400)
+    return shown(said, response)
+
+
+def shown(said: Said, value: bytes) -> Said:
+    """With what a failed response or an error event says in the shape of an answer with an error status."""
+    try:
+        found = _decode_failure(value)
+    except (msgspec.DecodeError, RecursionError):
+        found = _Failure()
+    inner = found.error or found
+    message = inner.message or "the response failed"
+    return replace(said, shown=error_body(message, "invalid_request_error", inner.code, inner.param))
 
 
 def _any_speaks(parts: msgspec.Raw) -> bool:

@@ -27,6 +27,7 @@ class PlainHead(msgspec.Struct, gc=False):
     stream: bool | None = None
     stream_options: msgspec.Raw = ABSENT
     stop: msgspec.Raw = ABSENT
+    task_type: msgspec.Raw = ABSENT
 
 
 class Part(msgspec.Struct, gc=False):

@@ -23,7 +23,7 @@ Judged = tuple[Judgement, Usage | None, Said | None]
 class Operation:
     """One thing that clients ask for."""
 
-    __slots__ = ("compose", "error_event", "judge", "name", "needs", "open_stream", "parse", "path")
+    __slots__ = ("compose", "judge", "kept_id", "name", "needs", "open_stream", "parse", "path", "wide")
 
     def __init__(
         self,
@@ -32,10 +32,11 @@ class Operation:
         *,
         parse: Callable[[bytes], ChatRequest | Complaint],
         compose: Callable[[ChatRequest, str, bool], bytes],
-        judge: Callable[[bytes, bool], Judged],
-        open_stream: Callable[[bool], EventReader],
-        error_event: Callable[[str, str, str | None], bytes],
+        judge: Callable[[bytes, ChatRequest], Judged],
+        open_stream: Callable[[ChatRequest], EventReader],
+        kept_id: Callable[[bytes], str] | None = None,
         needs: frozenset[Needed] = NOTHING,
+        wide: bool = False,
     ) -> None:
         self.name = name
         """As metrics call it, after the GenAI conventions: `chat`."""
@@ -46,10 +47,12 @@ class Operation:
         self.compose = compose
         """(request, the backend's name of the model, ask for the usage of a stream?) → the body to send."""
         self.judge = judge
-        """(a whole body under 2xx, has the request a stop?) → what it is worth."""
+        """(a whole body under 2xx, the request) → what it is worth."""
         self.open_stream = open_stream
-        """(has the request a stop?) → who reads the events of one stream."""
-        self.error_event = error_event
-        """(message, type, code) → the last event of a stream that failed after its first content."""
+        """(the request) → who reads the events of one stream."""
+        self.kept_id = kept_id
+        """(a whole body under 2xx) → the id by which it can be continued, or nothing; None: no answer can be."""
         self.needs = needs
         """What each of its requests needs of a model."""
+        self.wide = wide
+        """Every backend has it: one that says that it does not know it is asked again with the next request."""

@@ -22,6 +22,19 @@ class Complaint:
     param: str | None = None
 
 
+class Care(msgspec.Struct, frozen=True, gc=False):
+    """What must be minded with a request that is more than a question."""
+
+    acts: bool
+    """A backend that began with it may have kept something, or run a tool: it may not be asked of another."""
+    stores: bool = False
+    """Its answer can be continued by its id."""
+    previous: str = ""
+    """The id of the answer that it continues."""
+    conversation: str = ""
+    """The id of the conversation that it belongs to."""
+
+
 class ChatRequest(msgspec.Struct, gc=False):
     """What routing and relaying need of a chat request."""
 
@@ -37,3 +50,5 @@ class ChatRequest(msgspec.Struct, gc=False):
     """The same of `stream_options`; None when it is absent."""
     task: TaskType | None = None
     """What the caller says it is for."""
+    care: Care | None = None
+    """None for what can be asked of anybody, any number of times: the usual."""

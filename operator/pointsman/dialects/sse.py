@@ -42,7 +42,10 @@ class EventReader(Protocol):
 
     done_event: bytes
     error: Said | None
+    """What the stream said of its failure, with what a client may get of it."""
     content: bool
+    kept_id: str
+    """By which the answer can be continued; empty when it cannot."""
 
     @property
     def finished(self) -> bool: ...
@@ -50,6 +53,8 @@ class EventReader(Protocol):
     def usage(self) -> Usage | None: ...
     def read(self, data: bytes, event: str) -> Frame: ...
     def verdict(self) -> Judgement: ...
+    def error_event(self, message: str, kind: str, code: str | None) -> bytes:
+        """The last event of a stream that fails after its first content."""
 
 
 class EventStream:

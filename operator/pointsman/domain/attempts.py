@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pointsman.domain.candidates import Barred, Candidate, Excluded, Ordering, Place
-from pointsman.domain.failure import FREE, RETRYABLE
+from pointsman.domain.failure import FREE, NEVER_SENT, RETRYABLE
 from pointsman.domain.table import Endpoint, Route, Target
 from pointsman.domain.verdict import Judgement, Verdict, Why
 
@@ -23,6 +23,8 @@ MAX_DIALS = 16
 PER_TARGET = 2
 PER_ENDPOINT = 2
 
+_REFUSED = frozenset((Verdict.BUSY, Verdict.LOADING, Verdict.DENIED, Verdict.MODEL_MISSING, Verdict.UNFIT))
+"""Answers that a backend gives before it begins."""
 _TARGET_WIDE = frozenset((Verdict.UNFIT, Verdict.DENIED))
 """Another endpoint of the same target would say the same."""
 _FINAL = frozenset((Verdict.SUCCESS, Verdict.CALLER, Verdict.CANCELLED))
@@ -42,15 +44,21 @@ class Tried:
     def costs(self) -> bool:
         return self.judged.why not in FREE
 
+    @property
+    def untouched(self) -> bool:
+        """The backend has provably not begun with the request."""
+        judged = self.judged
+        return judged.why in NEVER_SENT or (judged.verdict in _REFUSED and not judged.begun)
+
 
 def next_attempt(
-    route: Route, ordering: Ordering, tried: Sequence[Tried], *, fallback: bool, once: bool = False
+    route: Route, ordering: Ordering, tried: Sequence[Tried], *, fallback: bool, once: bool = False, acts: bool = False
 ) -> tuple[Candidate, Endpoint] | None:
-    """The next candidate and the endpoint of it to ask; None when the request ends here. `once`: see below."""
+    """The next candidate and the endpoint of it to ask; None when the request ends here. `once`, `acts`: see below."""
     if not tried:
         return _first(ordering.candidates, tried)
     spent = [t for t in tried if t.costs]
-    left = attempts_left(route, tried, fallback=fallback, once=once)
+    left = attempts_left(route, tried, fallback=fallback, once=once, acts=acts)
     if left == 0:
         return None
     closed = {t.target.index for t in tried if t.judged.verdict in _TARGET_WIDE}
@@ -69,9 +77,12 @@ def next_attempt(
     return _first(spared, tried) or _again(open_, tried)
 
 
-def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool, once: bool = False) -> int:
+def attempts_left(
+    route: Route, tried: Sequence[Tried], *, fallback: bool, once: bool = False, acts: bool = False
+) -> int:
     """How many attempts this request still has; 0 when it ends here whoever could answer. `once`: its body is not kept,
-    so that whoever has received it is the last."""
+    so that whoever has received it is the last. `acts`: who has begun with it may have done what it asks, so that it
+    may go on only to the next after one who provably has not."""
     if not tried:
         return route.max_attempts
     last = tried[-1]
@@ -83,6 +94,8 @@ def attempts_left(route: Route, tried: Sequence[Tried], *, fallback: bool, once:
     if not (fallback and route.fallback) and last.costs:
         return 0
     if once and spent:
+        return 0
+    if acts and not all(t.untouched for t in tried):
         return 0
     return max(0, route.max_attempts - len(spent))
 
@@ -138,7 +151,7 @@ class Surrender:
 
 
 _BUSY = (Barred.SATURATED, Barred.AT_LIMIT)
-_UNFIT = (Barred.UNFIT, Barred.TOO_LONG)
+_UNFIT = (Barred.UNFIT, Barred.TOO_LONG, Barred.UNKNOWN_OPERATION, Barred.ELSEWHERE)
 _NEVER_SERVED = frozenset((Verdict.LOADING, Verdict.DENIED, Verdict.MODEL_MISSING))
 
 

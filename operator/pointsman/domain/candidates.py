@@ -60,6 +60,9 @@ class Barred(StrEnum):
     TOO_LONG = "TooLong"
     DRILL = "Drill"
     FALLBACK_OFF = "FallbackOff"
+    UNKNOWN_OPERATION = "UnknownOperation"
+    ELSEWHERE = "Elsewhere"
+    """What the request continues is kept by another."""
     BACKEND_NOT_FOUND = "BackendNotFound"
     MODEL_NOT_FOUND = "ModelNotFound"
     SECRET_MISSING = "SecretMissing"  # noqa: S105

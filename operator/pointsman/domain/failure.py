@@ -46,6 +46,9 @@ def fault(why: Why) -> Judgement:
 FREE = frozenset((Why.REFUSED, Why.UNREACHABLE, Why.GONE, Why.DNS, Why.PROXY))
 """Faults of a dial that never reached the backend: they cost no attempt."""
 
+NEVER_SENT = FREE | {Why.TLS, Why.CONNECT_TIMEOUT}
+"""Faults before there was a connection to send the request on."""
+
 RETRYABLE = frozenset(
     (
         Why.RESET,

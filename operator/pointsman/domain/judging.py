@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -34,6 +34,10 @@ class Said:
     status: int = 0
     """A numeric code within the body."""
     is_json: bool = False
+    judged: Judgement | None = None
+    """Its verdict, where the dialect knows it better than the words tell."""
+    shown: bytes = b""
+    """What a client may get of it, as the body of an answer; empty: the answer itself."""
 
 
 _COMPILED = tuple((row, tuple(re.compile(p) for p in row.phrases)) for row in ROWS)
@@ -55,10 +59,12 @@ def judge_said(said: Said | None) -> Judgement:
     """The verdict on an error that came under status 200: by what it says, as if it had come with the status that it
     names (500 when it names none)."""
     if said is not None:
+        if said.judged is not None:
+            return said.judged
         judged = _judge(said.status if 400 <= said.status < 600 else 500, said, False, None)
         if judged.why is not Why.SERVER_ERROR:
-            return judged
-    return Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error within its answer", by_answer=True)
+            return replace(judged, begun=True)
+    return Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error within its answer", by_answer=True, begun=True)
 
 
 def _judge(status: int, said: Said, html: bool, retry_after: float | None) -> Judgement:

@@ -89,7 +89,6 @@ ROWS: tuple[Row, ...] = (
         phrases=(
             r"(previous )?response with id.{0,120}not found",
             r"conversation with id.{0,120}not found",
-            r"keeps no responses",
         ),
         codes=("previous_response_not_found", "conversation_not_found"),
         who="OpenAI, vLLM",

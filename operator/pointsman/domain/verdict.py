@@ -73,6 +73,8 @@ class Why(StrEnum):
     UNKNOWN_OPERATION = "UnknownOperation"
     NOT_KEPT = "NotKept"
     """It does not have the response or conversation that the request continues."""
+    FORGOTTEN = "Forgotten"
+    """It answered as if the request continued nothing."""
     BAD_REQUEST = "BadRequest"
     ADDED_FIELD = "AddedField"
     """A 4xx about a field that the gateway itself added."""
@@ -89,8 +91,13 @@ class Judgement:
     """Seconds that the backend asked for."""
     by_answer: bool = False
     """A Failure that the backend answered (5xx, empty, error event), which a poison request can cause anywhere."""
+    begun: bool = False
+    """It was said within an answer under 2xx: the backend had begun with the request."""
 
 
 SUCCESS = Judgement(Verdict.SUCCESS, Why.ANSWERED)
 EMPTY = Judgement(Verdict.FAILURE, Why.EMPTY, "it ended without any content", by_answer=True)
+FORGOTTEN = Judgement(
+    Verdict.UNFIT, Why.FORGOTTEN, "it ignores what the request continues: it keeps no responses", begun=True
+)
 INCOMPLETE = Judgement(Verdict.FAILURE, Why.INCOMPLETE, "the stream ended before its answer did")

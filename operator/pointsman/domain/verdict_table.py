@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pointsman.domain.failure import FAULTS
 from pointsman.domain.recognised import ROWS, Row
-from pointsman.domain.verdict import EMPTY, INCOMPLETE, Verdict, Why
+from pointsman.domain.verdict import EMPTY, FORGOTTEN, INCOMPLETE, Verdict, Why
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TableRow:
 
 def verdict_table() -> list[TableRow]:
     """Every way for an attempt to end but Success, in the order of the verdicts."""
-    rows = [TableRow(j.verdict, j.why, j.sentence, "", "any") for j in (*FAULTS.values(), EMPTY, INCOMPLETE)]
+    rows = [TableRow(j.verdict, j.why, j.sentence, "", "any") for j in (*FAULTS.values(), EMPTY, FORGOTTEN, INCOMPLETE)]
     rows += [TableRow(r.verdict, r.why, r.sentence, _when(r), r.who) for r in ROWS]
     order = list(Verdict)
     return sorted(rows, key=lambda r: order.index(r.verdict))

@@ -13,6 +13,8 @@ from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.usage import Usage
 from pointsman.domain.verdict import Why
 
+ASKED = ChatRequest(b"", "e", False, False, False, (0, 0), None)
+
 
 def row(embedding: object) -> dict[str, object]:
     return {"object": "embedding", "index": 0, "embedding": embedding}
@@ -56,12 +58,12 @@ ANSWERS: list[tuple[Any, Why]] = [
 
 @pytest.mark.parametrize(("value", "why"), ANSWERS)
 def test_worth_of_an_answer(value: Any, why: Why) -> None:
-    assert judge_embeddings(json.dumps(value).encode(), False)[0].why is why
+    assert judge_embeddings(json.dumps(value).encode(), ASKED)[0].why is why
 
 
 def test_cut_answer_is_broken() -> None:
     whole = json.dumps({"data": [row([0.1] * 50)]}).encode()
-    assert judge_embeddings(whole[:200], False)[0].why is Why.BROKEN_JSON
+    assert judge_embeddings(whole[:200], ASKED)[0].why is Why.BROKEN_JSON
 
 
 @pytest.mark.parametrize(
@@ -74,4 +76,4 @@ def test_cut_answer_is_broken() -> None:
     ],
 )
 def test_usage(usage: object, known: Usage | None) -> None:
-    assert judge_embeddings(json.dumps({"data": [row([1])], "usage": usage}).encode(), False)[1] == known
+    assert judge_embeddings(json.dumps({"data": [row([1])], "usage": usage}).encode(), ASKED)[1] == known

@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.dialects.openai_responses import ResponsesRequest, compose_response_request, parse_response_request
+from pointsman.api.route import TaskType
+from pointsman.dialects.openai_responses import compose_response_request, parse_response_request
 from pointsman.dialects.openai_responses_answer import ResponseStream, judge_response, response_id
-from pointsman.dialects.request import Complaint
+from pointsman.dialects.request import Care, ChatRequest, Complaint
 from pointsman.dialects.sse import EventStream, Frame
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import judge_said
-from pointsman.domain.verdict import SUCCESS, Verdict, Why
+from pointsman.domain.verdict import FORGOTTEN, SUCCESS, Verdict, Why
 
 
-def parsed(**fields: Any) -> ResponsesRequest:
+def parsed(**fields: Any) -> ChatRequest:
     request = parse_response_request(json.dumps({"model": "m", "input": "x", **fields}).encode())
-    assert isinstance(request, ResponsesRequest), request
+    assert isinstance(request, ChatRequest), request
     return request
 
 
@@ -48,7 +49,7 @@ USAGE = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
 COMPLETED = frame("response.completed", response=response("completed", message("Hello"), usage=USAGE))
 
 
-def run(*frames: bytes, request: ResponsesRequest = PLAIN) -> tuple[bytes, EventStream, ResponseStream]:
+def run(*frames: bytes, request: ChatRequest = PLAIN) -> tuple[bytes, EventStream, ResponseStream]:
     reader = ResponseStream(request)
     stream = EventStream(reader, hide_usage=False)
     out = b"".join(stream.feed(f) for f in frames)
@@ -78,21 +79,29 @@ def run(*frames: bytes, request: ResponsesRequest = PLAIN) -> tuple[bytes, Event
     ],
 )
 def test_which_requests_may_act(fields: dict[str, Any], acts: bool) -> None:
-    assert parsed(**fields).acts is acts
+    care = parsed(**fields).care
+    assert (care is not None and care.acts) is acts
 
 
 def test_what_a_request_continues() -> None:
-    assert (PLAIN.previous, PLAIN.conversation) == ("", "")
-    assert parsed(previous_response_id="resp_9").previous == "resp_9"
-    assert parsed(conversation="conv_1").conversation == "conv_1"
-    assert parsed(conversation={"id": "conv_2"}).conversation == "conv_2"
-    assert parsed(conversation=None, previous_response_id=None).previous == ""
+    assert PLAIN.care is None, "the usual costs nothing"
+    assert parsed().care == Care(True, True)
+    assert parsed(store=False, previous_response_id="resp_9").care == Care(False, False, "resp_9")
+    assert parsed(conversation="conv_1").care == Care(True, True, "", "conv_1")
+    assert parsed(store=False, conversation={"id": "conv_2"}).care == Care(True, False, "", "conv_2")
+    assert parsed(store=False, conversation=None, previous_response_id=None).care is None
+
+
+def test_our_own_field_stays_here() -> None:
+    request = parsed(store=False, task_type="reasoning")
+    assert request.task is TaskType.REASONING
+    assert b"task_type" not in compose_response_request(request, "m")
 
 
 def test_only_the_model_changes() -> None:
     value = {"input": [{"role": "user", "content": "model"}], "model": "chat", "stream": True, "new": {"model": 1}}
     request = parse_response_request(json.dumps(value).encode())
-    assert isinstance(request, ResponsesRequest)
+    assert isinstance(request, ChatRequest)
     assert json.loads(compose_response_request(request, "m:1", ask_usage=True)) == value | {"model": "m:1"}
 
 
@@ -123,7 +132,7 @@ def test_whole_stream_goes_on_byte_for_byte() -> None:
     assert out == b"".join(frames)
     assert stream.ended is SUCCESS
     assert reader.usage == Usage(5, 2)
-    assert reader.response_id == "resp_1"
+    assert reader.kept_id == "resp_1"
 
 
 @pytest.mark.parametrize(
@@ -235,6 +244,7 @@ def test_error_event(event: bytes) -> None:
     assert stream.ended.verdict is Verdict.FAILURE
     assert reader.error is not None
     assert reader.error.text == "boom"
+    assert json.loads(reader.error.shown)["error"]["message"] == "boom"
 
 
 def test_our_own_error_event_goes_on_with_the_count() -> None:
@@ -270,10 +280,9 @@ def test_backend_that_ignores_the_previous_response_is_unfit() -> None:
     _, stream, _ = run(CREATED, HELLO, request=request)
     assert not stream.committed
     assert stream.ended is not None
-    assert (stream.ended.verdict, stream.ended.why) == (Verdict.UNFIT, Why.NOT_KEPT)
+    assert (stream.ended.verdict, stream.ended.why) == (Verdict.UNFIT, Why.FORGOTTEN)
     judged, _, said = judge_response(json.dumps(response("completed", message("Hi"))).encode(), request)
-    assert judged.why is Why.ERROR_EVENT
-    assert judge_said(said).verdict is Verdict.UNFIT
+    assert judge_said(said) is judged is FORGOTTEN
 
 
 def test_backend_that_honours_it_serves() -> None:

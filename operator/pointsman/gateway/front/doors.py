@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from pointsman.dialects.features import TASK_HEADER, UNKNOWN_TASK
 from pointsman.dialects.openai import TASK_FIELD, complaint_body, model_body, models_body, take_task
-from pointsman.dialects.openai_operations import CHAT
+from pointsman.dialects.openai_operations import OPERATIONS
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.gateway.front.request_reader import Request
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
-_OPERATIONS = {b"/v1" + operation.path.encode(): operation for operation in (CHAT,)}
+_OPERATIONS = {b"/v1" + operation.path.encode(): operation for operation in OPERATIONS}
 MODELS = b"/v1/models"
 _NAMES_SHOWN = 50
 

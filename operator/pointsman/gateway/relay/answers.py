@@ -17,7 +17,7 @@ from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.sse import EventStream
 from pointsman.dialects.usage import Usage
 from pointsman.domain.failure import fault
-from pointsman.domain.judging import judge_said, judge_status, retry_after_seconds
+from pointsman.domain.judging import Said, judge_said, judge_status, retry_after_seconds
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
@@ -29,13 +29,13 @@ _ZIPPED = (b"gzip", b"deflate", b"x-gzip")
 class Relayed:
     """What an answer may ask of its attempt."""
 
-    __slots__ = ("added", "has_stop", "hide_usage", "limits", "operation", "stream")
+    __slots__ = ("added", "hide_usage", "limits", "operation", "request", "stream")
 
     def __init__(self, limits: Limits, operation: Operation, request: ChatRequest) -> None:
         self.limits = limits
         self.operation = operation
+        self.request = request
         self.stream = request.stream
-        self.has_stop = request.has_stop
         self.hide_usage = not request.wants_usage
         self.added: tuple[str, ...] = ()
         """Fields that we put into the request."""
@@ -68,6 +68,10 @@ class Relayed:
         """Nothing was committed: the next candidate may be asked. `answer` is what the backend said."""
         raise NotImplementedError
 
+    def keep(self, answer_id: str) -> None:
+        """The answer can be continued by this id."""
+        raise NotImplementedError
+
     def unix(self) -> float:
         """Unix seconds of now."""
         raise NotImplementedError
@@ -98,6 +102,10 @@ class Answer:
 
     def complete(self) -> None:
         """Nothing came after what was its last word: it is whole without more."""
+        raise NotImplementedError
+
+    def error_frame(self, judged: Judgement) -> bytes:
+        """The last of a committed answer that says that it failed."""
         raise NotImplementedError
 
 
@@ -261,20 +269,28 @@ def is_plain_json(reader: AnswerReader) -> bool:
 
 def judge_json(x: Relayed, body: bytes, content_type: bytes) -> None:
     """Judges a whole body under 2xx."""
-    judged, usage, said = x.operation.judge(body, x.has_stop)
+    operation = x.operation
+    judged, usage, said = operation.judge(body, x.request)
     if judged is SUCCESS:
         if x.stream:
             x.failed(fault(Why.BROKEN_STREAM))
         else:
+            if operation.kept_id is not None:
+                x.keep(operation.kept_id(body))
             x.deliver(content_type, body, usage)
     elif said is not None:
-        x.failed(judge_said(said), Refusal(400, b"application/json", body))
+        x.failed(judge_said(said), refusal(said, body))
     elif judged is EMPTY:
         x.failed(judged, Refusal(200, content_type, body))
     elif judged.why is Why.BROKEN_JSON and b"<html" in body[:512].lower():
         x.failed(fault(Why.NOT_JSON))
     else:
         x.failed(judged)
+
+
+def refusal(said: Said, body: bytes) -> Refusal:
+    """What the client gets of an error that came under status 200, if it gets it: as if it had come with its own."""
+    return Refusal(said.status if 400 <= said.status < 500 else 400, b"application/json", said.shown or body)
 
 
 class StreamAnswer(Answer):
@@ -285,7 +301,7 @@ class StreamAnswer(Answer):
     def __init__(self, attempt: Relayed, inflater: _Inflater | None) -> None:
         self._x = attempt
         self._inflater = inflater
-        self._reader = attempt.operation.open_stream(attempt.has_stop)
+        self._reader = attempt.operation.open_stream(attempt.request)
         self._stream = EventStream(self._reader, hide_usage=attempt.hide_usage)
         self._type = b"text/event-stream; charset=utf-8"
         self._begun = False
@@ -319,6 +335,8 @@ class StreamAnswer(Answer):
         x = self._x
         if stream.committed and not self._begun:
             self._begun = True
+            if x.operation.kept_id is not None:
+                x.keep(self._reader.kept_id)
             x.commit(self._type)
         judged = stream.ended
         if judged is None:
@@ -331,19 +349,19 @@ class StreamAnswer(Answer):
             judged = broken
         if self._begun:
             if judged is not SUCCESS:
-                out += error_frame(x.operation, judged)
+                out += self.error_frame(judged)
             x.conclude(out, judged, self._reader.usage)
         elif judged is EMPTY:
             x.failed(judged, Refusal(200, self._type, stream.take_held()))
+        elif self._reader.error is not None:
+            x.failed(judged, refusal(self._reader.error, b""))
         else:
             x.failed(judged)
 
+    def error_frame(self, judged: Judgement) -> bytes:
+        """The last event of a stream that failed after its first content."""
+        message = f"the answer was cut short: {judged.sentence}"
+        return self._reader.error_event(message, "upstream_error", _CODES.get(judged.why))
+
 
 _CODES = {why: f"backend_{why.name.lower()}" for why in Why}
-
-
-def error_frame(operation: Operation, judged: Judgement) -> bytes:
-    """The last event of a stream that failed after its first content."""
-    return operation.error_event(
-        f"the answer was cut short: {judged.sentence}", "upstream_error", _CODES.get(judged.why)
-    )

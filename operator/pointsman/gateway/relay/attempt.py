@@ -58,7 +58,9 @@ class Attempt(Relayed):
         self._trial = lane.machine.begin()
 
     def start(self) -> None:
-        connection = self.lane.pool.take(self.begun)
+        care = self.exchange.request.care
+        # On a connection that was idle we may learn too late that it was closed, and not know whether it was read.
+        connection = self.lane.pool.take(self.begun) if care is None or not care.acts else None
         if connection is not None:
             self._send(connection)
         else:
@@ -171,6 +173,17 @@ class Attempt(Relayed):
     def unix(self) -> float:
         return self.exchange.state.unix(self.exchange.mark)
 
+    def keep(self, answer_id: str) -> None:
+        exchange = self.exchange
+        care = exchange.request.care
+        if care is None:
+            return
+        place = self.lane.endpoint.key
+        if answer_id and care.stores:
+            exchange.path.kept.remember(answer_id, place)
+        if care.conversation:
+            exchange.path.kept.remember(care.conversation, place)
+
     def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
         exchange = self.exchange
         self.first_token_ms = (exchange.mark - self._sent_at) * 1000
@@ -206,6 +219,10 @@ class Attempt(Relayed):
         now = exchange.state.clock()
         self._over(judged, now)
         exchange.finish(judged, usage, now)
+
+    def conclude_late(self, judged: Judgement) -> None:
+        """A committed stream has no time left."""
+        self.conclude(self._answer.error_frame(judged) if self._answer is not None else b"", judged, None)
 
     def cut_short(self, judged: Judgement) -> None:
         exchange = self.exchange

@@ -13,6 +13,7 @@ from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
 from pointsman.gateway.insight.events import Event, RequestRecord, TableChanged
 from pointsman.gateway.limits import Limits
+from pointsman.gateway.relay.learnt import KeptAnswers, UnknownOperations
 from pointsman.gateway.relay.wheel import Wheel
 from pointsman.gateway.state import GatewayState
 from pointsman.gateway.upstream.dialer import Dialer
@@ -43,6 +44,8 @@ class DataPath:
         """Every answer ends its connection from now on, and says so: clients must ask elsewhere."""
         self.bodies = 0
         """Bytes of request bodies held now."""
+        self.kept = KeptAnswers()
+        self.unknown_operations = UnknownOperations()
         self._no_usage: dict[str, int] = {}
         self._id_prefix = f"req-{os.urandom(6).hex()}-".encode()
         self._ids = 0
@@ -87,6 +90,7 @@ class DataPath:
             backends = event.table.backends
             before, self.roster = self.roster, self._make_roster()
             self.roster.succeed(before)
+            self.unknown_operations.forget()
             self._no_usage = {n: g for n, g in self._no_usage.items() if n in backends}
 
     def _make_roster(self) -> Roster:

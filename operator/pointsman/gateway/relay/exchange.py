@@ -17,11 +17,12 @@ from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.usage import Usage
 from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, next_attempt, surrender
 from pointsman.domain.candidates import Ordering, Place, order
+from pointsman.domain.confine import confined, without
 from pointsman.domain.failure import fault
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
 from pointsman.gateway.insight.events import RequestRecord
 from pointsman.gateway.relay import replies
-from pointsman.gateway.relay.answers import Refusal, error_frame
+from pointsman.gateway.relay.answers import Refusal
 from pointsman.gateway.relay.attempt import Attempt
 from pointsman.gateway.relay.client import Client
 from pointsman.gateway.upstream.roster import Entry, Lane
@@ -86,6 +87,9 @@ class Exchange:
     # ---- attempts
 
     def start(self) -> None:
+        if self.request.care is not None or not (self.operation.wide or self.path.unknown_operations.none):
+            self._next()
+            return
         # What `order` would put first, without the list.
         lane = self._entry.first
         if lane is None:
@@ -105,8 +109,11 @@ class Exchange:
     def _next(self) -> None:
         state = self.state
         now = state.clock()
-        ordering = order(self.route, state.health, now, self.features(), fallback=self._fallback)
-        choice = next_attempt(self.route, ordering, self.tried, fallback=self._fallback)
+        ordering = self._ordering(now)
+        care = self.request.care
+        choice = next_attempt(
+            self.route, ordering, self.tried, fallback=self._fallback, acts=care is not None and care.acts
+        )
         if choice is None or now >= self.total_at:
             self._give_up(ordering, now)
             return
@@ -115,6 +122,19 @@ class Exchange:
         if left is not None:
             state.fell_back(self.route.name, left[0], candidate.target.backend.name, left[1], self.name())
         self._attempt(self._roster.lane(candidate.target, endpoint), candidate.place, now)
+
+    def _ordering(self, now: float) -> Ordering:
+        ordering = order(self.route, self.state.health, now, self.features(), fallback=self._fallback)
+        if self.operation.wide:
+            return ordering
+        path = self.path
+        ordering = without(ordering, path.unknown_operations.backends(self.operation.name, now))
+        care = self.request.care
+        if care is not None and (care.previous or care.conversation):
+            place = path.kept.place(care.previous or care.conversation)
+            if place is not None:
+                ordering = confined(ordering, place)
+        return ordering
 
     def _attempt(self, lane: Lane, place: Place, now: float) -> None:
         self._last = attempt = Attempt(self, lane, place, now)
@@ -143,6 +163,8 @@ class Exchange:
 
     def lost(self, attempt: Attempt, judged: Judgement, answer: Refusal | None) -> None:
         """An attempt ended before anything was committed; `answer` is what its backend said."""
+        if judged.why is Why.UNKNOWN_OPERATION and not self.operation.wide:
+            self.path.unknown_operations.add(attempt.lane.target.backend.name, self.operation.name, self.mark)
         if answer is not None:
             if judged.why is Why.EMPTY:
                 self._empty = answer
@@ -261,7 +283,7 @@ class Exchange:
             self._stop_all(judged)
             self._next()
         elif self.request.stream:
-            self.running[0].conclude(error_frame(self.operation, judged), judged, None)
+            self.running[0].conclude_late(judged)
         else:
             self.running[0].cut_short(judged)
 
