@@ -25,6 +25,7 @@ from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.answers import Refusal
 from pointsman.gateway.relay.attempt import Attempt
 from pointsman.gateway.relay.client import Client
+from pointsman.gateway.relay.timing import timing
 from pointsman.gateway.upstream.roster import Entry, Lane
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Exchange:
         given = surrender(self.request.model, tried, ordering.excluded, now)
         self._status = given.status
         self._last = None
-        self.client.reply(replies.surrendered(given, len(tried), self.id, self._alive()))
+        self.client.reply(replies.surrendered(given, tried, self.id, self._alive()))
         self.finish(tried[-1].judged if tried else _NOBODY_ASKED, None, now)
 
     def _pass_refusal(self, attempt: Attempt, answer: Refusal, judged: Judgement, extra: bytes = b"") -> None:
@@ -205,9 +206,16 @@ class Exchange:
     def _provenance(self, attempt: Attempt, now: float) -> bytes:
         self._last = attempt
         self._overhead_us = overhead = int((now - self._started - self._waited) * 1e6)
-        return b"%bx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
-            attempt.lane.served_by, len(self.tried) + len(self.running), overhead, self.id,
-            b"" if attempt.place is not Place.LEAST_BAD else b"x-pointsman-trial: LeastBad\r\n",
+        trial = b"" if attempt.place is not Place.LEAST_BAD else b"x-pointsman-trial: LeastBad\r\n"
+        lane = attempt.lane
+        ms = (now - attempt.begun) * 1000
+        if not self.tried:
+            return b"%b%d\r\nx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
+                lane.served_at_once, ms, len(self.running), overhead, self.id, trial,
+            )  # fmt: skip
+        return b"%b%bx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
+            lane.served_by, timing(self.tried, "" if attempt.over else lane.target.backend.name, ms),
+            len(self.tried) + len(self.running), overhead, self.id, trial,
         )  # fmt: skip
 
     def _alive(self) -> bool:

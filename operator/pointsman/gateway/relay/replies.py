@@ -6,7 +6,8 @@ from http import HTTPStatus
 from math import ceil
 
 from pointsman.dialects.openai import error_body
-from pointsman.domain.attempts import Surrender
+from pointsman.domain.attempts import Surrender, Tried
+from pointsman.gateway.relay.timing import timing
 
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 JSON = b"application/json"
@@ -28,9 +29,11 @@ def whole(status: int, content_type: bytes, extra: bytes, body: bytes, keep_aliv
     )  # fmt: skip
 
 
-def surrendered(given: Surrender, attempts: int, request_id: bytes, keep_alive: bool) -> bytes:
+def surrendered(given: Surrender, tried: list[Tried], request_id: bytes, keep_alive: bool) -> bytes:
     """The whole answer when no backend gave one."""
-    extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n" % (attempts, request_id)
+    extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n" % (len(tried), request_id)
+    if tried:
+        extra += timing(tried, "", 0.0)
     if given.retry_after is not None:
         extra += b"retry-after: %d\r\n" % ceil(given.retry_after)
     if given.retry_useless:

@@ -25,7 +25,7 @@ NAMES_KEPT = 4096
 class Lane:
     """The way to one endpoint for one target: looked up once, used for every request."""
 
-    __slots__ = ("endpoint", "machine", "pool", "served_by", "target")
+    __slots__ = ("endpoint", "machine", "pool", "served_at_once", "served_by", "target")
 
     def __init__(self, target: Target, endpoint: Endpoint, machine: EndpointMachine, pool: EndpointPool) -> None:
         self.target = target
@@ -35,6 +35,8 @@ class Lane:
         name = target.backend.name
         self.served_by = f"x-pointsman-backend: {name}\r\nx-pointsman-model: {target.model}\r\n".encode()
         """The header lines that say who served."""
+        self.served_at_once = self.served_by + f'server-timing: pm-1;desc="{name}";dur='.encode()
+        """The same for a first attempt, with its time but for the figure."""
 
 
 class Entry:
