@@ -152,8 +152,9 @@ async def test_explain_orders_and_excludes_with_reasons() -> None:
     ("body", "status", "says"),
     [
         ({"model": "nope"}, 404, "no route answers for the model nope; the names are: chat, gpt"),
-        ({"messages": []}, 400, "the request names no model"),
-        ([], 400, "the request names no model"),
+        ({"messages": []}, 400, "the field model is missing: it names the model to use"),
+        ([], 400, "the body must be a JSON object"),
+        ({"model": "chat", "task_type": "x"}, 400, "task_type must be one of code_generation, "),
     ],
 )
 async def test_explain_says_what_it_cannot_explain(body: Any, status: int, says: str) -> None:

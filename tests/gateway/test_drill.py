@@ -16,6 +16,7 @@ from tests.support import openai_engine
 from tests.support.engine import Engine
 from tests.support.gateway_process import gateway_process
 
+from pointsman.domain.candidates import order as order_of
 from pointsman.domain.health import State
 from pointsman.gateway.state import GatewayState
 
@@ -94,8 +95,7 @@ def test_a_table_that_keeps_the_backend_keeps_the_drill() -> None:
     state = GatewayState("g", table=table("a", "b"), clock=lambda: now)
     state.health.drill("a", 10.0)
     state.set_table(table("a", "b"))
-    found = state.explain("chat")
-    assert found is not None
+    found = order_of(state.table.names["chat"], state.health, now)
     assert [c.target.backend.name for c in found.candidates] == ["b"]
 
 

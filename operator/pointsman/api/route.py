@@ -254,6 +254,17 @@ class ModelRouteSpec(ApiModel):
     fallback: Fallback = Field(default=Fallback(), description="What happens when a target cannot answer.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long to wait.")
 
+    @property
+    def target_lists(self) -> tuple[tuple[str, tuple[Target, ...]], ...]:
+        """What a request may get, by the name of the field: one list for each rule, and the one for all others."""
+        rules = ((f"rules[{n}].targets", rule.targets) for n, rule in enumerate(self.route_rules))
+        return (("targets", self.targets), *rules)
+
+    @property
+    def names_of_targets(self) -> tuple[tuple[str, str], ...]:
+        """Each (backend, model) that it names, once, in the order in which it does."""
+        return tuple(dict.fromkeys((t.backend, t.model) for _, listed in self.target_lists for t in listed))
+
 
 class TargetStatus(StatusModel):
     backend: str

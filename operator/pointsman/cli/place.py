@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -91,10 +91,19 @@ class Place:
             raise Unanswered("this cluster has no Pointsman: install the chart first") from None
         return sorted(items, key=lambda item: str(item["metadata"]["name"]))
 
-    async def admin_json(self, method: str, path: str, body: bytes | None = None) -> Any:
+    async def admin_json(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Any:
         """Asks one gateway's admin port."""
         url = await self._admin_base() + path
-        async with self.session.request(method, url, data=body, headers={"Content-Type": "application/json"}) as answer:
+        sent = {**(headers or {}), "Content-Type": "application/json"}
+        async with self.session.request(method, url, data=body, headers=sent, params=params) as answer:
             if answer.status >= 400:
                 raise Unanswered(error_message(await answer.text()))
             return await answer.json()

@@ -69,6 +69,7 @@ def everything_in(namespace: str, cache: Cache) -> Iterator[Key]:
 def _routes(namespace: str, cache: Cache, backend: str) -> Iterator[Key]:
     """The routes that name the backend."""
     for body in cache.all(ROUTES, namespace):
-        targets = (body.get("spec") or {}).get("targets") or ()
-        if any(t.get("backend") == backend for t in targets):
+        spec = body.get("spec") or {}
+        lists = (spec.get("targets"), *(rule.get("targets") for rule in spec.get("rules") or ()))
+        if any(t.get("backend") == backend for listed in lists for t in listed or ()):
             yield Key("ModelRoute", namespace, name_of(body))

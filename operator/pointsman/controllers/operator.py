@@ -183,7 +183,7 @@ class Operator:
             if names(backend, kind, name):
                 self._queue.add(Key("LLMBackend", namespace, backend.meta.name))
                 for route in self._context.routes(namespace):
-                    if any(t.backend == backend.meta.name for t in route.spec.targets):
+                    if any(name == backend.meta.name for name, _ in route.spec.names_of_targets):
                         self._queue.add(Key("ModelRoute", namespace, route.meta.name))
 
     def _namespace_changed(self, namespace: str) -> None:

@@ -40,7 +40,7 @@ class RouteController:
             return Again()
         table = await context.table(namespace)
         view = context.reports.view(uid_of(p) for p in context.gateway_pods(namespace) if is_ready(p))
-        folded = fold_route(name, route.meta.generation, [(t.backend, t.model) for t in route.spec.targets], view)
+        folded = fold_route(name, route.meta.generation, route.spec.names_of_targets, view)
         if folded.cause == "GatewayNotReady" and (trouble := context.gateway_trouble.get(namespace)):
             folded = replace(folded, message=trouble)
         if view.pending and folded.serving is not True and route.status.observed_generation == route.meta.generation:

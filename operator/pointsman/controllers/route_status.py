@@ -11,9 +11,9 @@ from pointsman.api.conditions import Reason, RouteCondition
 from pointsman.api.objects import ModelRoute
 from pointsman.api.route import FallbackMode, LastFallback, ModelRouteStatus, TargetStatus
 from pointsman.controllers.conditions import Conditions, Verdict, timestamp
-from pointsman.domain.folding import USABLE, RouteView, usable
+from pointsman.domain.folding import USABLE, RouteView
 from pointsman.domain.report import TargetState
-from pointsman.domain.table import RoutingTable
+from pointsman.domain.table import BrokenTarget, RoutingTable
 
 _C = RouteCondition
 WORD = 64
@@ -21,7 +21,8 @@ WORD = 64
 
 
 def status(route: ModelRoute, table: RoutingTable, view: RouteView, now: float) -> ModelRouteStatus:
-    """`table` is compiled from the whole namespace; `view` has one state for each target of the spec."""
+    """`table` is compiled from the whole namespace; `view` has one state for each (backend, model) that the spec
+    names."""
     accepted = _accepted(route, table)
     refs = _refs(route, table)
     serving = _serving(view)
@@ -67,12 +68,18 @@ def _accepted(route: ModelRoute, table: RoutingTable) -> Verdict:
 
 
 def _refs(route: ModelRoute, table: RoutingTable) -> Verdict:
-    compiled = table.routes.get(route.meta.name)
-    if compiled is None or not compiled.broken:
+    broken = _broken(route, table)
+    if not broken:
         return Verdict(True, Reason.RESOLVED)
-    first = min(compiled.broken, key=lambda b: b.index)
-    message = "; ".join(dict.fromkeys(b.message for b in sorted(compiled.broken, key=lambda b: b.index)))
-    return Verdict(False, Reason(first.problem.value), message)
+    message = "; ".join(dict.fromkeys(b.message for b in broken))
+    return Verdict(False, Reason(broken[0].problem.value), message)
+
+
+def _broken(route: ModelRoute, table: RoutingTable) -> list[BrokenTarget]:
+    """Of all lists of targets, in the order of the spec."""
+    compiled = table.routes.get(route.meta.name)
+    variants = compiled.variants if compiled else ()
+    return [b for variant in variants for b in sorted(variant.broken, key=lambda b: b.index)]
 
 
 def _serving(view: RouteView) -> Verdict:
@@ -82,35 +89,38 @@ def _serving(view: RouteView) -> Verdict:
 def _armed(route: ModelRoute, view: RouteView) -> Verdict:
     if route.spec.fallback.mode is FallbackMode.NONE:
         return Verdict(False, Reason.FALLBACK_OFF, "spec.fallback.mode is None")
-    if len(route.spec.targets) < 2:
-        return Verdict(False, Reason.ONE_TARGET, "the route has one target: name a second one to fall back to")
+    lists = route.spec.target_lists
+    alone = next((name for name, listed in lists if len(listed) < 2), None)
+    if alone is not None:
+        which = "the route" if alone == "targets" else f"spec.{alone.partition('.')[0]}"
+        return Verdict(False, Reason.ONE_TARGET, f"{which} has one target: name a second one to fall back to")
     if view.serving is None or view.cause in ("GatewayNotReady", "OldGeneration"):
         return Verdict(None, Reason.NO_REPORT, view.message)
-    able = usable(view.targets)
-    if able < 2:
-        which = next((f"only {t.backend}/{t.model}" for t in view.targets if t.state in USABLE), "no target")
-        return Verdict(False, Reason.ONE_USABLE_TARGET, f"{which} could serve now: nothing to fall back to")
+    states = {(t.backend, t.model): t for t in view.targets}
+    for name, listed in lists:
+        names = dict.fromkeys((t.backend, t.model) for t in listed)
+        could = [n for n in names if n in states and states[n].state in USABLE]
+        if len(could) < 2:
+            which = "only " + "/".join(could[0]) if could else "no target"
+            where = "" if name == "targets" else f" of spec.{name.partition('.')[0]}"
+            return Verdict(False, Reason.ONE_USABLE_TARGET, f"{which}{where} could serve now: nothing to fall back to")
     return Verdict(True, Reason.ARMED, "")
 
 
 def _targets(route: ModelRoute, table: RoutingTable, seen: Sequence[TargetState]) -> tuple[TargetStatus, ...]:
-    compiled = table.routes.get(route.meta.name)
-    broken = {b.index: b for b in compiled.broken} if compiled else {}
+    broken = {(b.backend, b.model): b for b in _broken(route, table)}
+    states = {(t.backend, t.model): t for t in seen}
     out = []
-    for index, target in enumerate(route.spec.targets):
-        if index in broken:
-            bad = broken[index]
-            out.append(TargetStatus(backend=target.backend, model=target.model, state=bad.problem.value))
+    for name in route.spec.names_of_targets:
+        backend, model = name
+        if name in broken:
+            out.append(TargetStatus(backend=backend, model=model, state=broken[name].problem.value))
             continue
-        state = seen[index] if index < len(seen) else TargetState(backend="", model="", state="Unknown")
+        state = states.get(name) or TargetState(backend=backend, model=model, state="Unknown")
         since = timestamp(state.since) if state.since else ""
         out.append(
             TargetStatus(
-                backend=target.backend,
-                model=target.model,
-                state=state.state[:WORD],
-                reason=state.reason[:WORD],
-                since=since,
+                backend=backend, model=model, state=state.state[:WORD], reason=state.reason[:WORD], since=since
             )
         )
     return tuple(out)

@@ -239,19 +239,25 @@ def _not_asked(target: Target) -> Excluded:
 def target_states(route: Route, health: Health, now: float) -> Iterator[tuple[Target | BrokenTarget, Excluded | None]]:
     """Each target of the route and of its rules with what bars it, all by itself; None when it could serve."""
     for target in route.every_target:
-        if isinstance(target, BrokenTarget):
-            yield target, Excluded(target, Barred(target.problem.value), target.message)
-            continue
-        hindrances = []
-        for endpoint in target.backend.endpoints:
-            machine = health.machine(endpoint.key)
-            hindrance = machine.hindrance(target.upstream_model, _version(target), now) if machine else None
-            if machine is None or hindrance is None or hindrance.obstacle in _SERVES:
-                yield target, None
-                break
-            hindrances.append((hindrance, machine))
-        else:
-            yield target, _excluded(target, hindrances, now)
+        yield target, barred(target, health, now)
+
+
+def barred(target: Target | BrokenTarget, health: Health, now: float) -> Excluded | None:
+    """What bars it from serving anybody; None when nothing does."""
+    if isinstance(target, BrokenTarget):
+        return Excluded(target, Barred(target.problem.value), target.message)
+    hindrances = []
+    for endpoint in target.backend.endpoints:
+        machine = health.machine(endpoint.key)
+        hindrance = machine.hindrance(target.upstream_model, _version(target), now) if machine else None
+        if machine is None or hindrance is None or hindrance.obstacle is Obstacle.RAMPING:
+            return None
+        hindrances.append((hindrance, machine))
+    return _excluded(target, hindrances, now)
+
+
+def chair_of(target: Target, endpoint: Endpoint, health: Health) -> Chair:
+    return Chair(target, endpoint, health.machine(endpoint.key) or _UNSEEN)
 
 
 def _version(target: Target) -> str:

@@ -26,6 +26,7 @@ JUDGED = UP | {"Unhealthy"}
 """Other words are no vote: `Unknown`, and what a gateway that lies may say."""
 PENDING_SECONDS = 10.0
 USABLE = frozenset({"Ready", "Unknown"})
+"""States of targets that could serve now: what nobody has judged yet counts, as it does for traffic."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,6 @@ def fold_route(name: str, generation: int, targets: Sequence[tuple[str, str]], v
     else:
         verdict = (True, "Serving", "")
     return RouteView(*verdict, targets=states, last_fallback=last)
-
-
-def usable(targets: Iterable[TargetState]) -> int:
-    """How many targets could serve now: what nobody has judged yet counts, as it does for traffic."""
-    return sum(1 for t in targets if t.state in USABLE)
 
 
 def bucket(milliseconds: float | None) -> int | None:

@@ -101,7 +101,7 @@ class RouteReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     name: str
     generation: int
     serving: bool
-    """True when at least one target is usable now."""
+    """True when at least one target is usable now, for the requests of each rule and for all others."""
     targets: tuple[TargetState, ...] = ()
     last_fallback: FallbackEvent | None = None
 

@@ -321,6 +321,11 @@ class RoutingTable:
         return None
 
     @property
+    def spoken(self) -> list[str]:
+        """All names and patterns, sorted: what a client that asked for something else may ask for."""
+        return sorted({*self.names, *(glob.pattern for glob, _ in self.patterns)})
+
+    @property
     def headers(self) -> frozenset[bytes]:
         """The request headers that some route asks about, in lower case."""
         wanted = set()

@@ -5,7 +5,8 @@
     GET  /metrics      Prometheus text
     GET  /v1/config    where the table comes from and what is wrong with the last reading
     GET  /v1/backends  backends with their endpoints, routes with their targets
-    POST /v1/explain   for a chat request: who would be asked, in which order, and why not the others
+    POST /v1/explain   for a request: who would be asked, in which order, and why not the others; `?path=` names the
+                       operation where it is not /v1/chat/completions
     POST /v1/drill     treats a backend as down for a while, see `drill.py`
     GET  /v1/events    every health change, fallback and change of the table as it happens, as server-sent events
     GET  /v1/report    the report, as server-sent events
@@ -29,29 +30,24 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from pointsman.domain.candidates import Barred, Excluded, Ordering, Place
+from pointsman.dialects.openai_operations import OPERATIONS
+from pointsman.dialects.request import Complaint
 from pointsman.domain.report import REPORT_PATH
-from pointsman.domain.table import BrokenTarget, Route
-from pointsman.gateway import drill
+from pointsman.gateway import drill, explaining
 from pointsman.gateway.insight import metrics
 from pointsman.gateway.insight.broadcast import Broadcast
 from pointsman.gateway.insight.reporting import Reports
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 
+DEFAULT_PATH = "/v1/chat/completions"
+_OPERATIONS = {"/v1" + operation.path: operation for operation in OPERATIONS}
 BODY_LIMIT = 32 << 20
 """Bytes of a request that is to be explained; the data path's replay limit."""
 PATIENCE_SECONDS = 10.0
 """A reader of reports that takes nothing for so long may as well subscribe again: it gets a whole snapshot."""
 SLOW_READER_SECONDS = 60.0
 """A reader of events would lose what it has not read: it gets longer."""
-FALLBACK_HEADER = "x-pointsman-fallback"
-
-_PLACES = {
-    Place.PRIORITY: "usable, by priority and place in the route",
-    Place.RAMPING: "back from an outage: it gets few requests at first",
-    Place.LEAST_BAD: "nothing is usable: the least bad is tried, as fallback.whenAllUnhealthy says",
-}
 
 
 class Admin:
@@ -155,20 +151,16 @@ class Admin:
         return _json({"gateway": report.gateway, "at": report.at, "backends": backends, "routes": routes})
 
     async def _explain(self, request: web.Request) -> web.Response:
-        try:
-            body = msgspec.json.decode(await request.read())
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _problem(400, 'send a chat request as JSON, such as {"model": "chat"}')
-        model = body.get("model") if isinstance(body, dict) else None
-        if not isinstance(model, str) or not model:
-            return _problem(400, 'the request names no model: send at least {"model": "chat"}')
-        fallback = request.headers.get(FALLBACK_HEADER, "").strip().lower() != "none"
-        route = self._state.table.names.get(model)
-        ordering = self._state.explain(model, fallback=fallback)
-        if route is None or ordering is None:
-            names = ", ".join(sorted(self._state.table.names)[:50]) or "none"
-            return _problem(404, f"no route answers for the model {model}; the names are: {names}")
-        return _json(explained(model, route, ordering, self._state.clock()))
+        operation = _OPERATIONS.get(request.query.get("path", DEFAULT_PATH))
+        if operation is None:
+            return _problem(400, f"path must be one of {', '.join(_OPERATIONS)}")
+        headers = {
+            name.lower().encode(): value.encode("utf-8", "surrogateescape") for name, value in request.headers.items()
+        }
+        found = explaining.explain(self._state, operation, await request.read(), headers)
+        if isinstance(found, Complaint):
+            return _problem(found.status, found.message)
+        return _json(found)
 
     async def _drill(self, request: web.Request) -> web.Response:
         if not _local(request) and (self._token is None or not _allowed(request, self._token)):
@@ -212,40 +204,6 @@ async def _streamed(request: web.Request, frames: AsyncGenerator[bytes], patienc
             except (ConnectionError, TimeoutError):
                 break  # it may subscribe again
     return response
-
-
-def explained(model: str, route: Route, ordering: Ordering, now: float) -> dict[str, Any]:
-    """An order of candidates for people and tools. `now` by the clock of the health book."""
-    return {
-        "model": model,
-        "route": route.name,
-        "fallback": route.fallback and not any(e.reason is Barred.FALLBACK_OFF for e in ordering.excluded),
-        "maxAttempts": route.max_attempts,
-        "candidates": [
-            {
-                "backend": c.target.backend.name,
-                "model": c.target.model,
-                "upstreamModel": c.target.upstream_model,
-                "priority": c.target.priority,
-                "place": c.place.value,
-                "reason": _PLACES[c.place],
-                "endpoints": [e.address for e in c.endpoints],
-            }
-            for c in ordering.candidates
-        ],
-        "excluded": [_excluded(e, now) for e in ordering.excluded],
-    }
-
-
-def _excluded(e: Excluded, now: float) -> dict[str, Any]:
-    return {
-        "backend": e.target.backend if isinstance(e.target, BrokenTarget) else e.target.backend.name,
-        "model": e.target.model,
-        "priority": e.target.priority,
-        "reason": e.reason.value,
-        "message": e.message,
-        "secondsLeft": round(max(0.0, e.until - now), 1) if e.until is not None else None,
-    }
 
 
 def _allowed(request: web.Request, token: str | None) -> bool:

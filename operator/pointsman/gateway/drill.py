@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.domain.candidates import target_states
-from pointsman.domain.table import BrokenTarget, Route
+from pointsman.domain.candidates import barred
+from pointsman.domain.table import Route
 from pointsman.gateway.state import GatewayState
 
 LONGEST_SECONDS = 120.0
@@ -54,7 +54,7 @@ def begin(state: GatewayState, drill: Drill) -> tuple[str, ...]:
     if route is None:
         raise Refused(f"there is no ModelRoute {drill.route}", missing=True)
     if not _has(route, drill.backend):
-        names = ", ".join(dict.fromkeys(t.backend.name for t in route.targets))
+        names = ", ".join(dict.fromkeys(t.backend.name for v in route.variants for t in v.targets))
         raise Refused(f"route {route.name} has no target of {drill.backend}; it has {names}", missing=True)
     concerned = [r for r in state.table.routes.values() if _has(r, drill.backend)]
     now = state.clock()
@@ -70,12 +70,14 @@ def begin(state: GatewayState, drill: Drill) -> tuple[str, ...]:
 
 
 def _has(route: Route, backend: str) -> bool:
-    return any(t.backend.name == backend for t in route.targets)
+    return any(t.backend.name == backend for variant in route.variants for t in variant.targets)
 
 
 def _has_other(state: GatewayState, route: Route, backend: str, now: float) -> bool:
-    """Could another backend of the route serve while this one is down? With fallback off none is asked."""
-    return route.fallback and any(
-        barred is None and not isinstance(target, BrokenTarget) and target.backend.name != backend
-        for target, barred in target_states(route, state.health, now)
+    """Could another backend serve while this one is down, whichever rule a request comes by? With fallback off none is
+    asked."""
+    return route.fallback and all(
+        any(t.backend.name != backend and barred(t, state.health, now) is None for t in variant.targets)
+        for variant in route.variants
+        if any(t.backend.name == backend for t in variant.targets)
     )

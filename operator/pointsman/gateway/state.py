@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from pointsman.domain.book import HealthBook, HealthChange
-from pointsman.domain.candidates import Ordering, order, target_states
+from pointsman.domain.candidates import target_states
 from pointsman.domain.health import Probed, State
 from pointsman.domain.report import (
     BackendHealth,
@@ -106,11 +106,6 @@ class GatewayState:
             self._offset = offset
         return moment + self._offset
 
-    def explain(self, model: str, *, fallback: bool = True) -> Ordering | None:
-        """The order in which a request for `model` would go now; None when no route has that name."""
-        route = self.table.names.get(model)
-        return order(route, self.health, self.clock(), fallback=fallback) if route else None
-
     def report_snapshot(self) -> GatewayReport:
         now = self.clock()
         return GatewayReport(
@@ -161,6 +156,7 @@ class GatewayState:
 
     def _route(self, route: Route, now: float) -> RouteReport:
         states = []
+        able = set()
         for target, barred in target_states(route, self.health, now):
             name = target.backend if isinstance(target, BrokenTarget) else target.backend.name
             if barred is not None:
@@ -169,6 +165,7 @@ class GatewayState:
                 )
                 continue
             assert not isinstance(target, BrokenTarget)
+            able.add((name, target.model))
             known = [m for e in target.backend.endpoints if (m := self.health.machine(e.key)) is not None]
             proven = [m for m in known if m.state is not State.UNKNOWN]
             since = min((m.since for m in proven or known), default=now)
@@ -177,7 +174,7 @@ class GatewayState:
         return RouteReport(
             name=route.name,
             generation=route.generation,
-            serving=any(s.state in ("Ready", "Unknown") for s in states),
+            serving=all(any((t.backend.name, t.model) in able for t in v.targets) for v in route.variants),
             targets=tuple(states),
             last_fallback=self.last_fallback.get(route.name),
         )

@@ -21,6 +21,7 @@ from tests.support.faulty_upstream import (
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
 
+from pointsman.domain.candidates import order
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.gateway.insight.events import HealthChanged
 
@@ -324,8 +325,7 @@ async def test_backend_without_a_pod_is_passed_over(upstream: Any) -> None:
     async with gateway(table([ollama("cold"), at("b", good)], [route("cold", "b")])) as g:
         got = await chat(g.port)
         assert got.headers["x-pointsman-backend"] == "b"
-        ordering = g.state.explain("chat")
-        assert ordering is not None
+        ordering = order(g.state.table.names["chat"], g.state.health, g.state.clock())
         assert [(e.backend, e.reason.value) for e in ordering.excluded] == [("cold", "NoEndpoint")]
         last = g.state.last_fallback["r"]
         assert (last.from_backend, last.to_backend, last.reason) == ("cold", "b", "NoEndpoint")

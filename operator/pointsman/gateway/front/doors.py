@@ -100,8 +100,7 @@ def _trace(headers: dict[bytes, bytes]) -> bytes:
 
 
 def unknown_model(path: DataPath, model: str) -> Complaint:
-    table = path.state.table
-    names = sorted({*table.names, *(glob.pattern for glob, _ in table.patterns)})
+    names = path.state.table.spoken
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
     there = f"there are: {shown}" if names else "no route serves any model yet"
     return Complaint(404, f"no route serves the model {model[:128]!r}; {there}", "model_not_found", "model")
