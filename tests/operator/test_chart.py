@@ -11,6 +11,11 @@ import yaml
 from tests import chart
 from tests.cluster.cluster import Cluster
 
+from pointsman.controllers.gateway_children import children
+from pointsman.controllers.settings import Settings
+from pointsman.domain.proxies import Proxy, read_proxies
+from pointsman.domain.references import References
+
 VALUES = yaml.safe_load((chart.CHART / "values.yaml").read_text())
 OTHER: dict[str, Any] = {
     "image.pullPolicy": "Always",
@@ -23,6 +28,8 @@ OTHER: dict[str, Any] = {
     "gateway.nodeSelector": {"a": "b"},
     "gateway.tolerations": [{"key": "a", "operator": "Exists"}],
     "gateway.removeAfter": "1m",
+    "gateway.proxy.httpsProxy": "http://proxy.example:3128",
+    "gateway.proxy.httpProxy": "http://proxy.example:3128",
 }
 """Another value of each that cannot be made by rule."""
 
@@ -77,3 +84,30 @@ def test_namespaces_get_roles_and_no_cluster_role_for_the_operator() -> None:
     assert bindings == []
     roles = [d["metadata"]["namespace"] for d in rendered if d["kind"] == "RoleBinding"]
     assert {"team-a", "team-b"} <= set(roles)
+
+
+def test_the_proxy_of_the_values_is_the_environment_of_each_gateway() -> None:
+    proxy = {"httpsProxy": "http://proxy.example:3128", "noProxy": ".corp.example", "secretName": "proxy"}
+    rendered = [d for d in yaml.safe_load_all(chart.template({"gateway": {"proxy": proxy}})) if d]
+    (config,) = [d["data"]["config.yaml"] for d in rendered if d["kind"] == "ConfigMap"]
+    settings = Settings.model_validate(yaml.safe_load(config))
+    (deployment,) = [o for o in children("ns", settings, References()) if o["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+        {"name": "NO_PROXY", "value": ".corp.example"},
+    ]
+    assert container["envFrom"] == [{"secretRef": {"name": "proxy"}}]
+    found = read_proxies({e["name"]: e["value"] for e in container["env"]})
+    assert found.of("api.example.com", 443, tls=True) == Proxy("proxy.example", 3128)
+    assert found.of("llm.corp.example", 443, tls=True) is None
+
+
+def test_without_a_proxy_a_gateway_has_no_such_variable() -> None:
+    (deployment,) = [o for o in children("ns", Settings(), References()) if o["kind"] == "Deployment"]
+    assert "env" not in deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_a_proxy_of_another_kind_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="proxy"):
+        chart.template({"gateway": {"proxy": {"httpsProxy": "socks5://proxy.example:1080"}}})

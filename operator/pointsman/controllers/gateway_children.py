@@ -122,6 +122,10 @@ def _deployment(settings: Settings) -> dict[str, Any]:
             {"name": "state", "mountPath": STATE_FOLDER},
         ],
     }  # fmt: skip
+    if variables := g.proxy.variables():
+        container["env"] = [{"name": k, "value": v} for k, v in variables.items()]
+    if g.proxy.secret_name:
+        container["envFrom"] = [{"secretRef": {"name": g.proxy.secret_name}}]
     spread = {
         "maxSkew": 1,
         "topologyKey": HOSTNAME,

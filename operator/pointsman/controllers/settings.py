@@ -38,6 +38,22 @@ class EnginesSettings(_Part):
     ollama: OllamaSettings = OllamaSettings()
 
 
+class ProxySettings(_Part):
+    """The HTTP proxy on the way to External backends."""
+
+    https_proxy: Annotated[str, Field(pattern=r"^(http://.+)?$")] = ""
+    http_proxy: Annotated[str, Field(pattern=r"^(http://.+)?$")] = ""
+    no_proxy: str = ".svc,.cluster.local"
+    secret_name: str = ""
+    """Of a Secret with such variables; it must exist in each namespace with a gateway."""
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a gateway; empty without a proxy."""
+        named = {"HTTPS_PROXY": self.https_proxy, "HTTP_PROXY": self.http_proxy}
+        out = {k: v for k, v in named.items() if v}
+        return out | ({"NO_PROXY": self.no_proxy} if self.no_proxy and (out or self.secret_name) else {})
+
+
 class GatewaySettings(_Part):
     """The gateway of each namespace."""
 
@@ -50,6 +66,7 @@ class GatewaySettings(_Part):
     """How long a namespace keeps its gateway after its last resource is gone."""
     drain_seconds: Annotated[int, Field(ge=0, le=3600)] = 600
     """How long a stopping gateway may take to finish its streams."""
+    proxy: ProxySettings = ProxySettings()
 
 
 class PullSettings(_Part):
