@@ -273,7 +273,7 @@ MOVES_ON = (
     on("503, loading", answers(503, LOADING), "Loading", verdict="Loading", weight=0.3, barred_at_most=5.2),
     unfit("400, context overflow", "ContextOverflow", 400, OVERFLOW),
     unfit("413", "TooLarge", 413, HTML, "text/html"),
-    unfit("404, no such path", "Unsupported", 404, b'{"detail":"Not Found"}'),
+    unfit("404, no such path", "UnknownOperation", 404, b'{"detail":"Not Found"}'),
     rare("404, no such model", "ModelMissing", "ModelNotFound", answers(404, NO_MODEL), 30.0, 30.5),
     rare("400, no such model", "ModelMissing", "ModelNotFound", answers(400, NO_MODEL), 30.0, 30.5),
     rare("401", "Denied", "Unauthorized", answers(401, DENIED), 60.0, 601.0),
