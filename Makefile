@@ -36,8 +36,8 @@ test-gateway: setup ## The gateway on real sockets
 	@$(RUN) pytest -q tests/gateway
 
 .PHONY: test-faults
-test-faults: setup ## Random faults, small: a model judges every request
-	@$(RUN) pytest -q tests/faults
+test-faults: setup ## Random faults, judged by a model; random bytes, against a second parser
+	@$(RUN) pytest -q tests/faults tests/fuzz
 
 .PHONY: test-models
 test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves

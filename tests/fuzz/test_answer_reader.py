@@ -64,7 +64,7 @@ def agree(data: bytes, end: bool) -> None:
         assert (status, body) == (other_status, other_body)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(answers(), CUTS)
 def test_answers_are_the_same_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
     """What is whole stays whole, with the same body; and what may be used again may be used again."""
@@ -74,7 +74,7 @@ def test_answers_are_the_same_however_they_are_cut(data: bytes, cuts: list[int])
         assert ours([bytes((b,)) for b in data], end=end) == whole
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1200, deadline=None)
 @given(answers())
 def test_no_other_parser_reads_another_answer(data: bytes) -> None:
     agree(data, end=False)

@@ -1,4 +1,4 @@
-"""A whole gateway, with bytes that nobody sane sends: no error of its own, no hang, no traceback, nothing left behind."""
+"""A whole gateway, with bytes that nobody sane sends: no error of its own, no hang, no traceback, nothing left."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.raw_client import chat_body, chat_request, connected
 
 from pointsman.simulator.backend import SimulatedBackend
+from pointsman.simulator.behaviour import Act, Behaviour, sends
+from pointsman.simulator.connection import Request
+from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, completion, delta, error, event
 
 CORPUS = sorted((Path(__file__).parent / "corpus" / "requests").iterdir())
 SECONDS = 5.0
@@ -28,7 +31,8 @@ def manifests(folder: Path, port: int) -> Path:
         "apiVersion: pointsman.dev/v1alpha1\nkind: LLMBackend\nmetadata: {name: a}\nspec:\n  engine: External\n"
         f"  external: {{url: 'http://127.0.0.1:{port}/v1'}}\n  models: [{{name: chat}}]\n---\n"
         "apiVersion: pointsman.dev/v1alpha1\nkind: ModelRoute\nmetadata: {name: chat}\nspec:\n  models: [chat]\n"
-        "  targets: [{backend: a, model: chat}]\n"
+        "  targets: [{backend: a, model: chat}]\n  fallback: {maxAttempts: 1}\n"
+        "  timeouts: {firstToken: 1s, answer: 1s, idle: 1s, total: 3s}\n"
     )
     return folder
 
@@ -94,7 +98,86 @@ async def test_any_bytes_are_answered_or_refused(tmp_path: Path) -> None:
                     assert statuses <= ALLOWED, (data, answer)
                 await alive(gateway)
             await nothing_left(gateway)
-            assert not gateway.messages("error")
-            assert not [line for line in gateway.log if "Traceback" in line]
+            no_complaint(gateway)
+    finally:
+        await backend.refuse()
+
+
+def no_complaint(gateway: GatewayProcess) -> None:
+    assert not gateway.messages("error")
+    assert not [line for line in gateway.log if "Traceback" in line]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
+STREAM = b"".join(map(event, (ROLE, delta("eins"), delta(tool_calls=[{"index": 0}]), FINISH, DONE)))
+WHOLE = [
+    (b"application/json", completion("wörter")),
+    (b"application/json", error("nein", "context_length_exceeded")),
+    (b"text/event-stream", STREAM),
+    (b"text/event-stream", b"event: error\ndata: " + error("nein") + b"\n\n"),
+]
+SPOILS = [
+    b"",
+    b"\xff",
+    b"\xc3",
+    b"\x00",
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"\n",
+    b"\r",
+    b"data:",
+    b"null",
+    b"1e999",
+    b"-",
+    b"\\u",
+    b"\\ud83d",
+]
+
+
+def spoilt(draw: random.Random) -> bytes:
+    """A good answer, or a good error, with a few bytes changed."""
+    kind, body = draw.choice(WHOLE)
+    for _ in range(draw.randint(0, 3)):
+        at = draw.randrange(len(body))
+        body = body[:at] + draw.choice(SPOILS) + body[at + draw.randint(0, 4) :]
+    head = (
+        HEAD if draw.random() < 0.7 else HEAD.replace(b"200 OK", draw.choice([b"400 X", b"429 X", b"500 X", b"503 X"]))
+    )
+    return head % (kind, len(body), body)
+
+
+async def test_any_answer_of_a_backend_is_relayed_or_refused(tmp_path: Path) -> None:
+    answers: dict[str, bytes] = {}
+    backend = SimulatedBackend("a", ("chat",), 1.0)
+
+    def choose(request: Request) -> Behaviour:
+        return sends(answers[request.headers["x-request-id"]], Act.CUT)
+
+    backend.choose = choose
+    await backend.start("127.0.0.1", 0)
+    draw = random.Random(11)
+    try:
+        async with gateway_process(manifests(tmp_path, backend.port)) as gateway:
+            port = int(gateway.url.rpartition(":")[2])
+
+            async def ask(number: int) -> None:
+                name = f"r{number}"
+                answers[name] = spoilt(draw)
+                async with asyncio.timeout(SECONDS), connected(port) as client:
+                    await client.send(chat_request(chat_body(stream=draw.random() < 0.5), f"x-request-id: {name}"))
+                    got = await client.receive()
+                # What a backend says of the caller's own fault goes on as it is.
+                assert got.status in (200, 400) or (got.status > 400 and got.json["error"]), answers[name]
+                assert got.whole, answers[name]
+                if got.status == 200 and "json" in got.headers["content-type"]:
+                    got.body.decode()
+                    assert got.json, answers[name]
+
+            for start in range(0, 1500, 50):
+                await asyncio.gather(*(ask(n) for n in range(start, start + 50)))
+            await nothing_left(gateway)
+            no_complaint(gateway)
     finally:
         await backend.refuse()

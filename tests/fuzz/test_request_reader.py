@@ -84,7 +84,7 @@ def agree(data: bytes) -> None:
         assert len(mine) <= len(other), (mine, other)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(requests(), CUTS)
 @example(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", [])
 def test_requests_are_the_same_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
@@ -93,7 +93,7 @@ def test_requests_are_the_same_however_they_are_cut(data: bytes, cuts: list[int]
     assert ours([bytes((b,)) for b in data]) == whole
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(requests())
 def test_no_other_parser_reads_other_requests(data: bytes) -> None:
     agree(data)

@@ -19,6 +19,7 @@ import msgspec
 
 from pointsman.api.route import Needed, TaskType
 from pointsman.domain.features import NOTHING, seed_of
+from pointsman.domain.judging import UNREADABLE
 
 TASK_HEADER = b"x-pointsman-task-type"
 TASK_NAMES = {re.sub(r"(?<!^)([A-Z])", r"_\1", t.value).lower(): t for t in TaskType}
@@ -144,7 +145,7 @@ class RequestFeatures:
             return (bytes(fields.instructions) + bytes(fields.prompt) + bytes(fields.input))[:PREFIX_BYTES]
         try:
             messages = _messages_decoder.decode(fields.messages)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return bytes(fields.messages)[:PREFIX_BYTES]
         parts: list[bytes] = []
         for message in messages:
@@ -170,6 +171,6 @@ class RequestFeatures:
         if self._fields is None:
             try:
                 self._fields = _fields_decoder.decode(self._request.body)
-            except (msgspec.DecodeError, RecursionError):
+            except UNREADABLE:
                 self._fields = _Fields()  # the parser of the operation has found no fault with it
         return self._fields

@@ -19,6 +19,7 @@ import msgspec
 from pointsman.dialects.features import TASK_NAMES, UNKNOWN_TASK
 from pointsman.dialects.openai_shapes import ABSENT, Head, PlainHead
 from pointsman.dialects.request import ChatRequest, Complaint, Span
+from pointsman.domain.judging import UNREADABLE
 
 CHAT_PATH = "/chat/completions"
 USAGE_FIELD = "stream_options"
@@ -42,7 +43,7 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
         head = _head_decoder.decode(body)
     except msgspec.ValidationError as e:
         return invalid(str(e))
-    except (msgspec.DecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
@@ -73,7 +74,7 @@ def parse_plain(body: bytes) -> ChatRequest | Complaint:
         head = _plain_decoder.decode(body)
     except msgspec.ValidationError as e:
         return invalid(str(e))
-    except (msgspec.DecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
@@ -92,7 +93,7 @@ def parse_plain(body: bytes) -> ChatRequest | Complaint:
 def _asks_usage(stream_options: msgspec.Raw) -> bool | Complaint:
     try:
         options = _options_decoder.decode(stream_options)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Complaint(400, "stream_options must be an object", None, USAGE_FIELD)
     return bool(options and options.get("include_usage"))
 
@@ -207,7 +208,10 @@ def walk(body: bytes) -> tuple[Span, Span | None] | Complaint:
 def _members(body: bytes) -> dict[str, Span] | Complaint:
     """Walks the keys at depth 1 beside the decoder's view of them. They part where a key is written twice: the decoder
     keeps one, the text has two. Returns where the values are."""
-    fields = _keys_decoder.decode(body)
+    try:
+        fields = _keys_decoder.decode(body)
+    except UNREADABLE as e:
+        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     spans: dict[str, Span] = {}
     at = body.index(b"{") + 1
     for key, raw in fields.items():

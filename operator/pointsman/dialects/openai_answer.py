@@ -16,7 +16,7 @@ from pointsman.dialects.openai import error_event
 from pointsman.dialects.openai_shapes import ABSENT, Answer, Choice, OddAnswer, Part
 from pointsman.dialects.sse import Frame
 from pointsman.dialects.usage import Usage
-from pointsman.domain.judging import Said, said_in
+from pointsman.domain.judging import UNREADABLE, Said, said_in
 from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 
 BROKEN_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
@@ -125,7 +125,7 @@ class ChatStream:
             return Frame.DONE
         try:
             answer = self._decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return Frame.BROKEN
         if answer.error is not ABSENT and bytes(answer.error) not in NOTHING:
             return self._failed(data)
@@ -184,7 +184,7 @@ def judge_choices(
         answer = decode(body)
     except msgspec.ValidationError:
         return _OTHER_JSON, None, None
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return BROKEN_JSON, None, None
     if answer.error is not ABSENT and bytes(answer.error) not in NOTHING:
         return ERROR_INSIDE, None, said_in(body)

@@ -12,7 +12,7 @@ from pointsman.dialects.openai import parse_plain
 from pointsman.dialects.openai_answer import BROKEN_JSON, ERROR_INSIDE, NOTHING
 from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.dialects.usage import Usage
-from pointsman.domain.judging import Said, said_in
+from pointsman.domain.judging import UNREADABLE, Said, said_in
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Verdict, Why
 
 EMBEDDINGS_PATH = "/embeddings"
@@ -51,7 +51,7 @@ def judge_embeddings(body: bytes, request: ChatRequest) -> tuple[Judgement, Usag
         answer = _decode(body)
     except msgspec.ValidationError:
         return _OTHER_JSON, None, None
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return BROKEN_JSON, None, None
     if answer.error is not _ABSENT and bytes(answer.error) not in NOTHING:
         return ERROR_INSIDE, None, said_in(body)
@@ -60,6 +60,6 @@ def judge_embeddings(body: bytes, request: ChatRequest) -> tuple[Judgement, Usag
         return EMPTY, None, None
     try:
         usage: Usage | None = _decode_usage(answer.usage) if answer.usage is not _ABSENT else None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         usage = None
     return SUCCESS, usage, None

@@ -11,6 +11,7 @@ import msgspec
 
 from pointsman.dialects.openai import invalid, splice_model, walk, with_task
 from pointsman.dialects.request import Care, ChatRequest, Complaint
+from pointsman.domain.judging import UNREADABLE
 
 RESPONSES_PATH = "/responses"
 
@@ -49,7 +50,7 @@ def parse_response_request(body: bytes) -> ChatRequest | Complaint:
         head = _head_decoder.decode(body)
     except msgspec.ValidationError as e:
         return invalid(str(e))
-    except (msgspec.DecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
@@ -79,7 +80,7 @@ def _harmless(tools: msgspec.Raw) -> bool:
         return True
     try:
         return all(tool.type in _HARMLESS_TOOLS for tool in _tools_decoder.decode(tools) or ())
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 
@@ -88,7 +89,7 @@ def _conversation(raw: msgspec.Raw) -> str:
         return ""
     try:
         value = _conversation_decoder.decode(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
     if isinstance(value, _Named):
         return value.id

@@ -22,7 +22,7 @@ from pointsman.dialects.openai_answer import BROKEN_JSON, ERROR_INSIDE, NOTHING
 from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.sse import Frame
 from pointsman.dialects.usage import Usage
-from pointsman.domain.judging import Said, said_in
+from pointsman.domain.judging import UNREADABLE, Said, said_in
 from pointsman.domain.verdict import EMPTY, FORGOTTEN, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 
 _ABSENT = msgspec.Raw()
@@ -107,7 +107,7 @@ class _Response(msgspec.Struct, gc=False):
         """A usage that is not as it should be is unknown: no reason to refuse an answer."""
         try:
             usage = _decode_usage(self.usage) if self.usage is not _ABSENT else None
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
         return Usage(usage.input_tokens, usage.output_tokens) if usage is not None else None
 
@@ -167,7 +167,7 @@ class ResponseStream:
             return Frame.DONE
         try:
             value = _decode_event(data)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return Frame.BROKEN
         self._events += 1
         kind = value.type or event
@@ -210,7 +210,7 @@ class ResponseStream:
     def _lifecycle(self, kind: str, raw: bytes) -> Frame:
         try:
             response = _decode_response(raw)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return Frame.BROKEN
         self._last = response
         self.kept_id = response.id or self.kept_id
@@ -232,7 +232,7 @@ def judge_response(body: bytes, request: ChatRequest) -> tuple[Judgement, Usage 
         response = _decode_response(body)
     except msgspec.ValidationError:
         return _OTHER_JSON, None, None
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return BROKEN_JSON, None, None
     if bytes(response.error) not in NOTHING or response.status == "failed":
         return ERROR_INSIDE, None, failed_said(body)
@@ -247,7 +247,7 @@ def response_id(body: bytes) -> str:
     """The id of a whole answer; empty when it has none."""
     try:
         return _decode_response(body).id
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ""
 
 
@@ -275,12 +275,12 @@ def _any_speaks(parts: msgspec.Raw) -> bool:
         return False
     try:
         return any(part.speaks() for part in _decode_parts(parts) or ())
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return bytes(parts) not in NOTHING
 
 
 def _item_speaks(raw: bytes) -> bool:
     try:
         return _decode_item(raw).speaks()
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False

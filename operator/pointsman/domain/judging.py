@@ -18,6 +18,8 @@ import msgspec
 from pointsman.domain.recognised import ROWS, Row
 from pointsman.domain.verdict import Judgement, Verdict, Why
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON from outside may raise: broken, not UTF-8, nested too deep."""
 TEXT_BYTES = 4096
 """Of an error's body, this much is read for phrases."""
 
@@ -86,7 +88,7 @@ def said_in(body: bytes) -> Said:
     """Reads OpenAI's, Ollama's, vLLM's, FastAPI's and Anthropic's error shapes; any other body is its own text."""
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return Said(body[:TEXT_BYTES].decode("utf-8", "replace").lower())
     if not isinstance(value, dict):
         return Said(str(value)[:TEXT_BYTES].lower(), is_json=True)
