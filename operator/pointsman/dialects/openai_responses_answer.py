@@ -263,7 +263,7 @@ def shown(said: Said, value: bytes) -> Said:
     """With what a failed response or an error event says in the shape of an answer with an error status."""
     try:
         found = _decode_failure(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         found = _Failure()
     inner = found.error or found
     message = inner.message or "the response failed"
