@@ -18,8 +18,8 @@ from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.report import GatewayReport, decode
 from pointsman.domain.table import RoutingTable, SecretValue, compile_table
 from pointsman.gateway.admin import Admin
-from pointsman.gateway.insight.events import RequestRecord
 from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
+from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.insight.reporting import Reports
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState

@@ -14,7 +14,8 @@ from pointsman.domain.health import EndpointMachine
 from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
 from pointsman.gateway.front.server import Server
-from pointsman.gateway.insight.events import Event, FellBack, RequestRecord
+from pointsman.gateway.insight.events import Event, FellBack
+from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.state import GatewayState

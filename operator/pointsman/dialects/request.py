@@ -35,20 +35,28 @@ class Care(msgspec.Struct, frozen=True, gc=False):
     """The id of the conversation that it belongs to."""
 
 
-class ChatRequest(msgspec.Struct, gc=False):
-    """What routing and relaying need of a chat request."""
+class ChatRequest:
+    """What routing and relaying need of a request."""
 
-    body: bytes
-    model: str
-    stream: bool
-    wants_usage: bool
-    """The client asked for the usage frame of a stream."""
-    has_stop: bool
-    model_span: Span
-    """Byte offsets of the model's value within `body`, quotes included."""
-    options_span: Span | None
-    """The same of `stream_options`; None when it is absent."""
-    task: TaskType | None = None
-    """What the caller says it is for."""
-    care: Care | None = None
-    """None for what can be asked of anybody, any number of times: the usual."""
+    __slots__ = (
+        "body", "care", "has_stop", "model", "model_span", "options_span", "stream", "task", "wants_usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, body: bytes, model: str, stream: bool, wants_usage: bool, has_stop: bool, model_span: Span,
+        options_span: Span | None, task: TaskType | None = None, care: Care | None = None,
+    ) -> None:  # fmt: skip
+        self.body = body
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        """The client asked for the usage frame of a stream."""
+        self.has_stop = has_stop
+        self.model_span = model_span
+        """Byte offsets of the model's value within `body`, quotes included."""
+        self.options_span = options_span
+        """The same of `stream_options`; None when it is absent."""
+        self.task = task
+        """What the caller says it is for."""
+        self.care = care
+        """None for what can be asked of anybody, any number of times: the usual."""

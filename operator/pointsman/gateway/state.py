@@ -22,7 +22,9 @@ from pointsman.domain.report import (
     TargetState,
 )
 from pointsman.domain.table import Backend, BrokenTarget, RefProblem, Route, RoutingTable
-from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, Meter, NoMeter, RequestRecord, TableChanged
+from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, TableChanged
+from pointsman.gateway.insight.meter import Meter
+from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay.hold import Hold
 from pointsman.gateway.relay.waiting_room import WaitingRoom
 
@@ -43,7 +45,7 @@ class GatewayState:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
-        self.meter: Meter = meter or NoMeter()
+        self.meter: Meter = meter or Meter()
         self.access_log: Callable[[RequestRecord], None] | None = None
         self.clock = clock
         self.jitter = jitter

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pointsman.gateway.insight import genai
-from pointsman.gateway.insight.events import RequestRecord
 from pointsman.gateway.insight.genai import GenAiFigures
+from pointsman.gateway.insight.record import RequestRecord
 
 USAGE = "gen_ai_client_token_usage"
 DURATION = "gen_ai_server_request_duration_seconds"

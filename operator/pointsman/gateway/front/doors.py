@@ -58,7 +58,7 @@ def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchang
 def _generate(
     path: DataPath, client: ClientConnection, operation: Operation, request: Request, request_id: bytes
 ) -> Exchange | None:
-    started = path.state.clock()
+    started = path.clock()
     headers = request.headers
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         complaint = Complaint(415, "send the body without Content-Encoding", "unsupported_encoding")
@@ -83,7 +83,7 @@ def _generate(
     exchange = Exchange(
         path, client, operation, asked, entry, headers, request_id, trace, fallback, request.keep_alive, started
     )
-    path.state.meter.request_started()
+    path.meter.request_started()
     return exchange
 
 
@@ -119,7 +119,7 @@ def _models(path: DataPath, client: ClientConnection, request: Request, request_
     extra = b"x-request-id: %b\r\n" % request_id
     answer = replies.whole(200, replies.JSON, extra, body, request.keep_alive and not path.leaving)
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
-    client.finished(path.state.clock())
+    client.finished(path.clock())
 
 
 def _wrong_method(method: str) -> Complaint:
@@ -139,4 +139,4 @@ def _no(
     answer = replies.whole(complaint.status, replies.JSON, extra, body, request.keep_alive and not path.leaving)
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
     path.complained(request_id, complaint)
-    client.finished(path.state.clock())
+    client.finished(path.clock())

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Set
 
 import httptools
-import msgspec
 
 from pointsman.dialects.request import Complaint
 from pointsman.gateway.limits import Limits
@@ -28,17 +27,22 @@ ALWAYS_WANTED = frozenset(
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
-class Request(msgspec.Struct, gc=False):
+class Request:
     """A whole request."""
 
-    method: bytes
-    path: bytes
-    """Without the query."""
-    headers: dict[bytes, bytes]
-    """Those that matter to us, lower case."""
-    body: bytes
-    keep_alive: bool
-    http10: bool
+    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path")
+
+    def __init__(
+        self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes, keep_alive: bool, http10: bool
+    ) -> None:
+        self.method = method
+        self.path = path
+        """Without the query."""
+        self.headers = headers
+        """Those that matter to us, lower case."""
+        self.body = body
+        self.keep_alive = keep_alive
+        self.http10 = http10
 
 
 class RequestReader:

@@ -62,7 +62,7 @@ class ClientConnection(Client):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_high_bytes)
         self._server.connections.add(self)
-        self.set_deadline(self._path.state.clock() + self._limits.keep_alive_seconds)
+        self.set_deadline(self._path.clock() + self._limits.keep_alive_seconds)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -110,7 +110,7 @@ class ClientConnection(Client):
     def _wait_for_more(self) -> None:
         reader = self._reader
         limits = self._limits
-        now = self._path.state.clock()
+        now = self._path.clock()
         if reader.in_body:
             size = reader.body_size
             self._path.bodies += size - self._body_counted
@@ -230,7 +230,7 @@ class ClientConnection(Client):
             self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            self.set_deadline(self._path.state.clock() + self._limits.linger_seconds)
+            self.set_deadline(self._path.clock() + self._limits.linger_seconds)
         else:
             self._transport.close()
 

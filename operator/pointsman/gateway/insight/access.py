@@ -13,7 +13,7 @@ from typing import TextIO
 
 import msgspec
 
-from pointsman.gateway.insight.events import RequestRecord
+from pointsman.gateway.insight.record import RequestRecord
 
 FLUSH_SECONDS = 0.2
 
@@ -45,5 +45,4 @@ class AccessLog:
 
 def _line(at: float, record: RequestRecord) -> str:
     moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    fields = {"time": moment, **msgspec.to_builtins(record)}
-    return msgspec.json.encode({k: v for k, v in fields.items() if v not in (None, "")}).decode() + "\n"
+    return msgspec.json.encode({"time": moment, **record.fields()}).decode() + "\n"

@@ -18,8 +18,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from pointsman.domain.verdict import Verdict
-from pointsman.gateway.insight.events import RequestRecord
 from pointsman.gateway.insight.histogram import Buckets
+from pointsman.gateway.insight.record import RequestRecord
 
 TOKENS = tuple(4.0**n for n in range(14))
 REQUEST_SECONDS = tuple(0.01 * 2**n for n in range(14))

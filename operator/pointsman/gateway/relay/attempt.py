@@ -94,7 +94,7 @@ class Attempt(Relayed):
 
     async def _dialed(self) -> None:
         exchange = self.exchange
-        timeout = min(exchange.route.timeouts.connect, max(0.0, exchange.total_at - exchange.state.clock()))
+        timeout = min(exchange.route.timeouts.connect, max(0.0, exchange.total_at - exchange.clock()))
         try:
             connection = await self.lane.pool.dial(timeout)
         except DialFailed as e:
@@ -123,7 +123,7 @@ class Attempt(Relayed):
             % (lane.pool.head(operation.path, stream), len(body), exchange.id, exchange.trace, body),
         )
         timeouts = exchange.route.timeouts
-        self._sent_at = self._progress_at = exchange.mark = now = exchange.state.clock()
+        self._sent_at = self._progress_at = exchange.mark = now = exchange.clock()
         self.phase_at = now + (timeouts.first_token if stream else timeouts.answer)
         exchange.reschedule()
 
@@ -188,7 +188,7 @@ class Attempt(Relayed):
         exchange = self.exchange
         self.first_token_ms = (exchange.mark - self._sent_at) * 1000
         exchange.deliver(self, content_type, body)
-        now = exchange.state.clock()
+        now = exchange.clock()
         self._over(SUCCESS, now)
         exchange.finish(SUCCESS, usage, now)
 
@@ -216,7 +216,7 @@ class Attempt(Relayed):
     def conclude(self, last: bytes, judged: Judgement, usage: Usage | None) -> None:
         exchange = self.exchange
         exchange.client.end(last)
-        now = exchange.state.clock()
+        now = exchange.clock()
         self._over(judged, now)
         exchange.finish(judged, usage, now)
 
@@ -285,17 +285,18 @@ class Attempt(Relayed):
         target = lane.target
         lane.machine.end(self._trial)
         ms = (now - self.begun) * 1000
-        state = exchange.state
+        path = exchange.path
+        health = path.health
         if judged is SUCCESS:
-            state.health.observe_success(
+            health.observe_success(
                 lane.endpoint.key, target.upstream_model, self.first_token_ms, now, stream=self.stream
             )
             verdict, why = "Success", "Answered"
         else:
             exchange.tried.append(Tried(target, lane.endpoint, self.place, judged, ms))
-            state.health.observe_answer(
+            health.observe_answer(
                 lane.endpoint.key, judged, model=target.upstream_model, request=exchange.name(), now=now,
-                waited_since=self._progress_at, jitter=state.jitter(),
+                waited_since=self._progress_at, jitter=path.state.jitter(),
             )  # fmt: skip
             verdict, why = judged.verdict.value, judged.why.value
-        state.meter.attempt_finished(exchange.route.name, target.backend.name, target.model, verdict, why, ms)
+        path.meter.attempt_finished(exchange.route.name, target.backend.name, target.model, verdict, why, ms)

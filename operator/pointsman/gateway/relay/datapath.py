@@ -11,7 +11,8 @@ from pointsman.dialects.request import Complaint
 from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
-from pointsman.gateway.insight.events import Event, RequestRecord, TableChanged
+from pointsman.gateway.insight.events import Event, TableChanged
+from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.relay.learnt import KeptAnswers, UnknownOperations
 from pointsman.gateway.relay.wheel import Wheel
@@ -36,6 +37,9 @@ class DataPath:
         proxies: Proxies = NO_PROXIES,
     ) -> None:
         self.state = state
+        self.clock = state.clock
+        self.meter = state.meter
+        self.health = state.health
         self.limits = limits or Limits()
         self.dialer = Dialer(state.clock, tls, proxies)
         self.roster = self._make_roster()
@@ -70,7 +74,7 @@ class DataPath:
         self._no_usage[backend.name] = backend.generation
 
     def finished(self, record: RequestRecord) -> None:
-        self.state.meter.request_finished(record)
+        self.meter.request_finished(record)
         if self.state.access_log is not None:
             self.state.access_log(record)
 

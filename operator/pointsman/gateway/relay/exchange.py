@@ -20,7 +20,7 @@ from pointsman.domain.candidates import Ordering, Place, order
 from pointsman.domain.confine import confined, without
 from pointsman.domain.failure import fault
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
-from pointsman.gateway.insight.events import RequestRecord
+from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.answers import Refusal
 from pointsman.gateway.relay.attempt import Attempt
@@ -40,8 +40,8 @@ _NOBODY_ASKED = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
 class Exchange:
     __slots__ = (
         "_committed", "_done", "_empty", "_entry", "_fallback", "_features", "_headers", "_keep_alive", "_last",
-        "_overhead_us", "_roster", "_started", "_status", "_unfit", "_waited", "client", "id", "limits", "mark",
-        "operation", "path", "paused", "request", "route", "running", "state", "total_at", "trace", "tried",
+        "_overhead_us", "_roster", "_started", "_status", "_unfit", "_waited", "client", "clock", "id", "limits",
+        "mark", "operation", "path", "paused", "request", "route", "running", "state", "total_at", "trace", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,7 @@ class Exchange:
     ) -> None:  # fmt: skip
         self.path = path
         self.state = path.state
+        self.clock = path.clock
         self.limits = path.limits
         self.client = client
         self.operation = operation
@@ -147,20 +148,20 @@ class Exchange:
 
     def awake(self) -> None:
         """Something happened that we waited for."""
-        now = self.state.clock()
+        now = self.clock()
         self._waited += now - self.mark
         self.mark = now
 
     def deliver(self, attempt: Attempt, content_type: bytes, body: bytes) -> None:
         """A whole, good answer."""
-        extra = self._provenance(attempt, self.state.clock())
+        extra = self._provenance(attempt, self.clock())
         self.client.reply(replies.whole(200, content_type, extra, body, self._alive()))
 
     def commit(self, attempt: Attempt, content_type: bytes) -> None:
         """The head of the answer goes out."""
         self._committed = True
         self.request.body = b""
-        self.client.begin(content_type, self._provenance(attempt, self.state.clock()), self._keep_alive)
+        self.client.begin(content_type, self._provenance(attempt, self.clock()), self._keep_alive)
 
     def lost(self, attempt: Attempt, judged: Judgement, answer: Refusal | None) -> None:
         """An attempt ended before anything was committed; `answer` is what its backend said."""
@@ -196,7 +197,7 @@ class Exchange:
     def _pass_refusal(self, attempt: Attempt, answer: Refusal, judged: Judgement, extra: bytes = b"") -> None:
         """What a backend said is what the client gets."""
         self._status = answer.status
-        now = self.state.clock()
+        now = self.clock()
         extra = self._provenance(attempt, now) + extra
         self.client.reply(
             replies.whole(answer.status, answer.content_type or replies.JSON, extra, answer.body, self._alive())
@@ -228,7 +229,7 @@ class Exchange:
         self._done = True
         tried = self.tried
         if len(tried) > 1:
-            self.state.health.withdraw([e.key for e in blameless(tried)], self.name(), now)
+            self.path.health.withdraw([e.key for e in blameless(tried)], self.name(), now)
         good = judged is SUCCESS
         last = self._last
         name, model = self._entry.name, self.request.model
@@ -242,6 +243,9 @@ class Exchange:
                 "", None, "" if model == name else model,
             ),
         )  # fmt: skip
+        # The attempts know their exchange: without this only the garbage collector would end both.
+        self._last = None
+        self._unfit = None
         self.client.finished(now)
 
     # ---- what the client and the clock do
@@ -261,7 +265,7 @@ class Exchange:
         for attempt in self.running:
             attempt.pause(slow)
             if not slow:
-                attempt.client_reads_again(self.state.clock())
+                attempt.client_reads_again(self.clock())
         self.reschedule()
 
     def reschedule(self) -> None:

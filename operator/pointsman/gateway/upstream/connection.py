@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
@@ -20,17 +20,23 @@ LINGER_SECONDS = 1.0
 """How long the end of an answer that is whole for the client may take to come."""
 
 
-class Owner(Protocol):
+class Owner:
     """Who waits for the answer on a connection."""
+
+    __slots__ = ()
 
     def upstream_data(self, connection: UpstreamConnection) -> None:
         """`connection.reader` has something new."""
+        raise NotImplementedError
 
     def upstream_lost(self, connection: UpstreamConnection) -> None:
         """It was closed before its answer was whole."""
+        raise NotImplementedError
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
+    """An `asyncio.Protocol` by its methods; it is none by its class, so that it can be compiled."""
+
     __slots__ = ("_give_back", "_transport", "clock", "closed", "created", "expires", "owner", "reader", "reused")
 
     def __init__(
@@ -117,8 +123,10 @@ class UpstreamConnection(asyncio.Protocol):
             owner.upstream_lost(self)
 
 
-class _Linger:
+class _Linger(Owner):
     """Waits for the end of an answer that nobody needs any more, so that the connection can be used again."""
+
+    __slots__ = ()
 
     def upstream_data(self, connection: UpstreamConnection) -> None:
         reader = connection.reader

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 from pointsman.api.backend import Engine
 from pointsman.domain.failure import fault
@@ -169,15 +170,17 @@ async def _connect(
     loop = asyncio.get_running_loop()
     if context is None or way.proxy is None:
         name = way.host if context is not None else None
-        transport, connection = await loop.create_connection(factory, address, port, ssl=context, server_hostname=name)
+        transport, made = await loop.create_connection(
+            lambda: _protocol(factory()), address, port, ssl=context, server_hostname=name
+        )
         _keep_alive(transport)
-        return connection
+        return cast(UpstreamConnection, made)
     outer, _ = await loop.create_connection(asyncio.Protocol, address, port)
     try:
         _keep_alive(outer)
         await open_tunnel(outer, way.proxy, way.host, way.port)
         connection = factory()
-        inner = await loop.start_tls(outer, connection, context, server_hostname=way.host)
+        inner = await loop.start_tls(outer, _protocol(connection), context, server_hostname=way.host)
         if inner is None:
             raise ConnectionResetError
     except BaseException:
@@ -185,6 +188,11 @@ async def _connect(
         raise
     connection.connection_made(inner)
     return connection
+
+
+def _protocol(connection: UpstreamConnection) -> asyncio.Protocol:
+    """It is one by its methods."""
+    return cast(asyncio.Protocol, connection)
 
 
 def _keep_alive(transport: asyncio.Transport) -> None:

@@ -1,0 +1,58 @@
+"""One finished request, as metrics and the access log see it."""
+
+from __future__ import annotations
+
+
+class RequestRecord:
+    """Times in milliseconds unless the name says otherwise."""
+
+    __slots__ = (
+        "asked", "attempts", "backend", "completion_tokens", "consumer", "first_token_ms", "model", "ms",
+        "overhead_us", "prompt_tokens", "queued_ms", "request_id", "route", "status", "stream", "verdict", "why",
+    )  # fmt: skip
+
+    def __init__(
+        self, request_id: str, route: str, model: str, status: int, stream: bool, ms: float, attempts: int,
+        backend: str, verdict: str, why: str, first_token_ms: float | None, overhead_us: int,
+        prompt_tokens: int | None, completion_tokens: int | None, consumer: str = "", queued_ms: float | None = None,
+        asked: str = "",
+    ) -> None:  # fmt: skip
+        self.request_id = request_id
+        self.route = route
+        """Empty when no route has the model."""
+        self.model = model
+        """The name or pattern of the route that the client asked by: bounded by the routes. Empty when it did not get
+        that far."""
+        self.status = status
+        """The HTTP status that the client saw; 499 when it went away before."""
+        self.stream = stream
+        self.ms = ms
+        self.attempts = attempts
+        self.backend = backend
+        """Who served; empty when nobody did."""
+        self.verdict = verdict
+        """Of the last attempt; `Success` when the answer was whole."""
+        self.why = why
+        self.first_token_ms = first_token_ms
+        self.overhead_us = overhead_us
+        """Our own time before the first byte: neither waiting for the client nor for a backend."""
+        self.prompt_tokens = prompt_tokens
+        """None when the backend did not say: unknown is never zero."""
+        self.completion_tokens = completion_tokens
+        self.consumer = consumer
+        self.queued_ms = queued_ms
+        """Of a request that waited for a slot, or for a target that was not ready."""
+        self.asked = asked
+        """What the client asked for, where that is not `model` but matches it."""
+
+    def fields(self) -> dict[str, str | int | float | bool]:
+        """What is known, by name, in the order of the access log."""
+        known: dict[str, str | int | float | bool | None] = {
+            "request_id": self.request_id, "route": self.route, "model": self.model, "status": self.status,
+            "stream": self.stream, "ms": self.ms, "attempts": self.attempts, "backend": self.backend,
+            "verdict": self.verdict, "why": self.why, "first_token_ms": self.first_token_ms,
+            "overhead_us": self.overhead_us, "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens, "consumer": self.consumer, "queued_ms": self.queued_ms,
+            "asked": self.asked,
+        }  # fmt: skip
+        return {name: value for name, value in known.items() if value is not None and value != ""}
