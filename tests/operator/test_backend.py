@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.cluster.plan import NODE
 from tests.operator import paper
-from tests.operator.bench import Bench, condition, external, ollama, says
+from tests.operator.bench import Bench, condition, external, ollama, route, says
 from tests.operator.conftest import eventually
 
 from pointsman.controllers.pull_job import LONGEST_WAIT
@@ -539,3 +539,27 @@ async def test_external_is_unknown_without_a_report_and_names_a_missing_secret(
 
     await eventually(noticed)
     assert "sk-not-to-be-seen" not in repr(bench.context.__dict__) + repr(bench.secrets.__dict__)
+
+
+async def test_a_missing_ca_bundle_is_said_until_it_is_there(api: Connection, bench: Bench, namespace: str) -> None:
+    held = {"url": "https://a.example.test/v1", "caBundleRef": {"name": "corp-ca"}}
+    await Client(api).create(external("b", namespace, external=held))
+    await Client(api).create(route("r", namespace, ["chat"], "b"))
+    await bench.settle()
+    backend = await bench.backend("b")
+    sentence = "ConfigMap corp-ca does not exist: create it with the CA's certificate in PEM under ca.crt"
+    assert says(backend, "Ready") == ("False", "CaBundleMissing")
+    assert condition(backend, "Ready")["message"] == sentence
+    refs = condition(await bench.route("r"), "ResolvedRefs")
+    assert (refs["status"], refs["reason"]) == ("False", "CaBundleMissing")
+    assert refs["message"] == f"LLMBackend b: {sentence}"
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corp-ca", "namespace": namespace}}
+    config_map["data"] = {"ca.crt": "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n"}
+    await api.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=config_map)
+
+    async def noticed() -> bool:
+        await bench.settle()
+        return says(await bench.backend("b"), "Ready") == ("Unknown", "NoReport")
+
+    await eventually(noticed)
+    assert says(await bench.route("r"), "ResolvedRefs") == ("True", "Resolved")

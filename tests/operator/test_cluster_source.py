@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import AsyncIterator
@@ -153,6 +154,35 @@ async def test_a_secret_that_comes_later_heals_its_backend(space: Namespace, pro
         assert gateway.state.table.routes["chat"].broken[0].message.startswith("LLMBackend hosted: Secret key does not")
         await space.apply("Secret", "key", data=encoded("sk-late"))
         await until(lambda: gateway.targets == ["local", "hosted"])
+
+
+async def test_a_ca_bundle_is_followed_wherever_it_is_held(space: Namespace, proxy: TcpProxy) -> None:
+    first, second = (f"-----BEGIN CERTIFICATE-----\n{n}\n-----END CERTIFICATE-----\n" for n in ("MAAA", "MAAB"))
+    ref: dict[str, Any] = {"name": "corp-ca"}
+    spec = {"engine": "External", "models": [{"name": "m"}], "external": {"url": "https://a.test/v1"}}
+    spec["external"]["caBundleRef"] = ref  # type: ignore[index]
+    await space.apply("LLMBackend", "b", spec=spec)
+    async with running(space, proxy) as gateway:
+
+        def trust() -> str:
+            backend = gateway.state.table.backends["b"]
+            return backend.trust.pem if backend.trust else backend.unreachable
+
+        await until(lambda: gateway.status.loaded)
+        assert trust().startswith("ConfigMap corp-ca does not exist")
+        await space.apply("ConfigMap", "corp-ca", data={"ca.crt": first, "other": "1"})
+        await until(lambda: trust() == first)
+        table = gateway.state.table
+        await space.apply("ConfigMap", "corp-ca", data={"ca.crt": first, "other": "2"})
+        await space.apply("ConfigMap", "corp-ca", data={"ca.crt": second, "other": "2"})
+        await until(lambda: trust() == second)
+        assert gateway.told[-2].table is table, "another key of the map is nobody's news"
+        ref["kind"] = "Secret"
+        await space.apply("Secret", "corp-ca", data={"ca.crt": base64.b64encode(first.encode()).decode()})
+        await space.apply("LLMBackend", "b", spec=spec)
+        await until(lambda: trust() == first)
+        await space.delete("Secret", "corp-ca")
+        await until(lambda: trust().startswith("Secret corp-ca does not exist"))
 
 
 async def test_foreign_slices_do_not_count(space: Namespace, proxy: TcpProxy) -> None:

@@ -32,13 +32,13 @@ async def parts(api: Connection, namespace: str) -> list[str]:
     return [r.kind for r in PARTS if await Client(api).get(r, namespace, NAME) is not None]
 
 
-async def secret_names(api: Connection, namespace: str) -> list[str]:
-    """The Secrets that the gateway may read; `*` when it may read all."""
+async def secret_names(api: Connection, namespace: str, resource: str = "secrets") -> list[str]:
+    """The Secrets (or ConfigMaps) that the gateway may read; `*` when it may read all."""
     role = await Client(api).get(ROLES, namespace, NAME)
     assert role is not None
     out: list[str] = []
     for rule in role["rules"]:
-        if "secrets" in rule["resources"]:
+        if resource in rule["resources"]:
             out += rule.get("resourceNames") or ["*"]
     return out
 
@@ -97,6 +97,20 @@ async def test_gateway_may_read_exactly_the_secrets_that_are_named(
     await Client(api).delete(BACKENDS, namespace, "paid", uid=uid_of(paid))
     await bench.settle()
     assert await secret_names(api, namespace) == ["key-b"]
+
+
+async def test_gateway_may_read_exactly_the_bundles_that_are_named(
+    api: Connection, bench: Bench, namespace: str
+) -> None:
+    held: dict[str, Any] = {"url": "https://a.example.test/v1", "caBundleRef": {"name": "corp-ca"}}
+    await Client(api).create(external("a", namespace, external=held))
+    other = {**held, "caBundleRef": {"kind": "Secret", "name": "own-ca"}}
+    await Client(api).create(external("b", namespace, external=other))
+    await bench.settle()
+    assert await secret_names(api, namespace, "configmaps") == ["corp-ca"]
+    assert await secret_names(api, namespace) == ["own-ca"]
+    assert await may(api, namespace, "watch", "configmaps", "corp-ca")
+    assert not await may(api, namespace, "get", "configmaps", "kube-root-ca.crt")
 
 
 async def test_report_token_is_made_once(api: Connection, bench: Bench, namespace: str) -> None:

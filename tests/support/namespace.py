@@ -24,9 +24,10 @@ PATHS = {
     "ModelRoute": "/apis/pointsman.dev/v1alpha1/namespaces/{}/modelroutes",
     "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
     "Secret": "/api/v1/namespaces/{}/secrets",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "Service": "/api/v1/namespaces/{}/services",
 }
-VERSIONS = {"EndpointSlice": "discovery.k8s.io/v1", "Secret": "v1", "Service": "v1"}
+VERSIONS = {"EndpointSlice": "discovery.k8s.io/v1", "Secret": "v1", "ConfigMap": "v1", "Service": "v1"}
 
 
 @dataclass(frozen=True)
