@@ -276,10 +276,10 @@ class EndpointMachine:
         """Those that still count."""
         return self._score.recent_streak(now)
 
-    def pace_of(self, model: str, stream: bool, now: float) -> float | None:
-        """Milliseconds, smoothed; None when nothing is known that is fresh."""
+    def pace_of(self, model: str, stream: bool, now: float, least: int = 1) -> float | None:
+        """Milliseconds, smoothed; None when nothing is known that is fresh and of `least` answers."""
         pace = self._paces.get(model)
-        return None if pace is None else pace.of(stream, now)
+        return None if pace is None else pace.of(stream, now, least)
 
     def slow(self, model: str, ms: float, now: float) -> None:
         """A stream has not begun for so long, and nothing is broken."""

@@ -272,12 +272,23 @@ def test_auto_goes_by_load() -> None:
 
 def test_auto_loads_a_slow_one_less() -> None:
     world = equals("a", "b", "c")
-    for name, ms in (("a", 100.0), ("b", 150.0), ("c", 500.0)):
+    for name in "ab":
+        world.answered(name, 9000.0)
+    world.answered("c", 100.0)
+    assert shares(world)["a"] == near(1 / 3), "one answer tells nothing: the model may have been loaded for it"
+    for name, ms in (("a", 100.0), ("b", 150.0), ("c", 500.0), ("c", 500.0), ("c", 500.0), ("c", 500.0)):
         world.answered(name, ms)
     assert shares(world) == {"a": near(0.5), "b": near(0.5)}, "half as slow again is noise"
     world.busy("a", 4)
     world.busy("b", 4)
     assert world.names()[0] == "c"
+
+
+def test_auto_takes_tenths_of_a_second_for_noise() -> None:
+    world = equals("a", "b")
+    for name, ms in (("a", 1.0), ("b", 99.0)) * 3:
+        world.answered(name, ms)
+    assert shares(world)["b"] == near(0.5)
 
 
 def test_auto_prefers_the_cheaper_of_equals() -> None:

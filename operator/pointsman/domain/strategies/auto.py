@@ -3,7 +3,8 @@
 - A request with a task goes first to targets that declare what the task wants, if any does.
 - Where weights are given they are the shares, less for who fails in a row.
 - Else the load counts: requests in flight, failures in a row as well, twice for who is more than twice as slow as the
-  fastest lately, four times for more than four times. Smaller differences are noise: prompts differ more.
+  fastest lately, four times for more than four times. Smaller differences are noise, for prompts differ more; so is
+  whatever happens within a tenth of a second, and a single answer, which may have had to wait for the model.
 - Among equals the cheapest, then chance.
 """
 
@@ -22,6 +23,10 @@ from pointsman.domain.strategies.weighted import share_words
 
 SLOW, VERY_SLOW = 2.0, 4.0
 """Times as slow as the fastest: so many times the load."""
+QUICK_MS = 100.0
+"""Nobody counts as faster."""
+LEAST_ANSWERS = 2
+"""So many must be known of an endpoint."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,11 @@ class Auto:
 
     def _loads(self, seats: Sequence[Seat], request: Features, now: float) -> list[int]:
         stream = request.stream
-        paces = [s.machine.pace_of(s.target.upstream_model, stream, now) for s in seats]
+        paces = [s.machine.pace_of(s.target.upstream_model, stream, now, LEAST_ANSWERS) for s in seats]
         known = [p for p in paces if p is not None]
         loads = [s.machine.burden(now) + 1 for s in seats]
         if len(known) > 1:
-            fastest = min(known)
+            fastest = max(QUICK_MS, min(known))
             if max(known) > SLOW * fastest:
                 return [n * _times(p, fastest) for n, p in zip(loads, paces, strict=True)]
         return loads
