@@ -125,6 +125,10 @@ class HealthBook:
         entry = self._entries.get(key)
         return entry.machine.in_flight if entry else 0
 
+    def all_in_flight(self) -> int:
+        """Attempts in flight at all endpoints."""
+        return sum(entry.machine.in_flight for entry in self._entries.values())
+
     def hindrance(self, key: str, model: str, now: float) -> Hindrance | None:
         entry = self._entries.get(key)
         return entry.machine.hindrance(model, credential_version(entry.backend), now) if entry else None

@@ -181,6 +181,8 @@ class EndpointMachine:
                     return None
                 self.doubted = self.thresholds.generation
                 return self._eject(judged.why.value, judged.sentence, now, None)
+            case Verdict.SLOW:
+                self.slow(model, (now - waited_since) * 1000, now)
             case Verdict.BUSY:
                 self.flags.busy(model, judged.retry_after, now, jitter)
             case Verdict.LOADING:

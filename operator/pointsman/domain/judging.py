@@ -109,6 +109,18 @@ def said_in(body: bytes) -> Said:
     )
 
 
+def message_in(body: bytes) -> str:
+    """The message of an error as it was written; empty when there is none to be found."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail")
+    return error[:TEXT_BYTES] if isinstance(error, str) else ""
+
+
 def retry_after_seconds(value: str, unix_now: float) -> float | None:
     """`Retry-After` in seconds or as a date (RFC 9110 §10.2.3); None when it is neither."""
     value = value.strip()

@@ -34,7 +34,7 @@ class Wait:
     """What a request should wait for before it goes on."""
 
     awaited: Awaited
-    priority: int
+    rank: int
     backends: tuple[Backend, ...]
 
 
@@ -47,31 +47,33 @@ def worth_waiting(
     *,
     fallback: bool,
     once: bool = False,
+    acts: bool = False,
 ) -> Wait | None:
-    """`choice` is what would be asked otherwise; `waited` holds what the request has waited for in vain."""
-    if not ordering.excluded or not attempts_left(route, tried, fallback=fallback, once=once):
+    """`choice` is what would be asked otherwise; `waited` holds what the request has waited for already, with the rank
+    of the targets."""
+    if not ordering.excluded or not attempts_left(route, tried, fallback=fallback, once=once, acts=acts):
         return None
     worse = 1 << 30
     asked = {t.target.index for t in tried}
     if choice is not None and choice[0].place is Place.PRIORITY:
         candidate, endpoint = choice
         again = any(t.endpoint.key == endpoint.key and t.target.index == candidate.target.index for t in tried)
-        worse = worse if again else candidate.target.priority
+        worse = worse if again else candidate.target.rank
     may_hold = route.hold is not None and all(t.judged.verdict is Verdict.LOADING for t in tried)
     found: dict[tuple[int, Awaited], dict[str, Backend]] = {}
     for e in ordering.excluded:
-        if isinstance(e.target, BrokenTarget) or e.target.priority >= worse:
+        if isinstance(e.target, BrokenTarget) or e.target.rank >= worse:
             continue
         awaited = _awaited(e, may_hold)
-        if awaited is None or (awaited, e.target.priority) in waited:
+        if awaited is None or (awaited, e.target.rank) in waited:
             continue
         if awaited is Awaited.SLOT and e.target.index in asked:
             continue
-        found.setdefault((e.target.priority, awaited), {})[e.backend] = e.target.backend
+        found.setdefault((e.target.rank, awaited), {})[e.backend] = e.target.backend
     if not found:
         return None
-    priority, awaited = min(found)
-    return Wait(awaited, priority, tuple(found[priority, awaited].values()))
+    rank, awaited = min(found)
+    return Wait(awaited, rank, tuple(found[rank, awaited].values()))
 
 
 def _awaited(e: Excluded, may_hold: bool) -> Awaited | None:

@@ -65,7 +65,7 @@ class World:
 
 
 def what(wait: Wait | None) -> tuple[str, int, list[str]] | None:
-    return (wait.awaited.value, wait.priority, [b.name for b in wait.backends]) if wait else None
+    return (wait.awaited.value, wait.rank, [b.name for b in wait.backends]) if wait else None
 
 
 def free(name: str) -> LLMBackend:
@@ -102,13 +102,13 @@ def test_a_free_endpoint_of_the_same_priority_is_better_than_waiting() -> None:
 def test_each_priority_has_its_wait() -> None:
     w = World(limited("a"), limited("b"), full="ab")
     assert what(w.waits()) == ("Slot", 0, ["a"])
-    assert what(w.waits(waited={(Awaited.SLOT, 0)})) == ("Slot", 1, ["b"])
-    assert w.waits(waited={(Awaited.SLOT, 0), (Awaited.SLOT, 1)}) is None
+    assert what(w.waits(waited={(Awaited.SLOT, 0)})) == ("Slot", 2, ["b"])
+    assert w.waits(waited={(Awaited.SLOT, 0), (Awaited.SLOT, 2)}) is None
 
 
 def test_a_fallback_waits_too() -> None:
     w = World(free("a"), limited("b"), full="b")
-    assert what(w.waits(w.tried(0, BOOM))) == ("Slot", 1, ["b"])
+    assert what(w.waits(w.tried(0, BOOM))) == ("Slot", 2, ["b"])
 
 
 def test_who_has_no_attempt_left_does_not_wait() -> None:

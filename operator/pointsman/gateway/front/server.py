@@ -26,6 +26,9 @@ from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.relay.exchange import Exchange
 from pointsman.gateway.relay.wheel import NEVER
 
+COUNTED_BYTES = 16 * 1024
+"""Smaller bodies are not counted: they add up to little beside what a connection takes anyway."""
+
 
 class ClientConnection(Client):
     """An `asyncio.Protocol` by its methods; it is none by its class, so that it can be compiled."""
@@ -88,7 +91,7 @@ class ClientConnection(Client):
         self._leave()
         self._server.connections.discard(self)
         self._path.wheel.forget(self)
-        self._release_body()
+        self.release_body()
         self._server.noticed()
 
     def _leave(self) -> None:
@@ -144,6 +147,8 @@ class ClientConnection(Client):
                 exchange = doors.enter(self._path, self, request)
                 if exchange is not None:
                     self._exchange = exchange
+                    if len(request.body) > COUNTED_BYTES:
+                        exchange.once = self._keeps_too_much(len(request.body))
                     exchange.start()
             elif reader.error is not None:
                 self._refuse(reader.error)
@@ -160,6 +165,18 @@ class ClientConnection(Client):
         if not self.busy and not self._reading and not self._closing:
             self._reading = True
             self._transport.resume_reading()
+
+    def _keeps_too_much(self, size: int) -> bool:
+        """Counts a body; True when it cannot be kept until its answer begins."""
+        path = self._path
+        path.bodies += size - self._body_counted
+        self._body_counted = size
+        return size > self._limits.replay_bytes or path.bodies > self._limits.kept_bytes
+
+    def consumer(self) -> str:
+        """Until callers authenticate: the address that it comes from."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
 
     # ---- answers
 
@@ -189,7 +206,7 @@ class ClientConnection(Client):
     def finished(self, now: float) -> None:
         """The request is answered."""
         self._exchange = None
-        self._release_body()
+        self.release_body()
         if self._closing:
             return
         if not self._keep:
@@ -222,7 +239,7 @@ class ClientConnection(Client):
         self._closing = True
         self._promised = False
         self._stash.clear()
-        self._release_body()
+        self.release_body()
         if self._transport.is_closing():
             return
         if not self._reading:
@@ -234,7 +251,7 @@ class ClientConnection(Client):
         else:
             self._transport.close()
 
-    def _release_body(self) -> None:
+    def release_body(self) -> None:
         self._path.bodies -= self._body_counted
         self._body_counted = 0
 

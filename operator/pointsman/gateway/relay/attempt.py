@@ -17,6 +17,7 @@ from pointsman.dialects.usage import Usage
 from pointsman.domain.attempts import Tried
 from pointsman.domain.candidates import Place
 from pointsman.domain.failure import fault
+from pointsman.domain.patience import SHORT_BYTES, grown
 from pointsman.domain.verdict import SUCCESS, Judgement, Why
 from pointsman.gateway.relay.answers import Answer, Refusal, Relayed, is_plain_json, judge_json, open_answer
 from pointsman.gateway.upstream.connection import UpstreamConnection
@@ -34,15 +35,17 @@ _USAGE_FIELDS = (USAGE_FIELD,)
 class Attempt(Relayed):
     __slots__ = (
         "_answer", "_connection", "_dialing", "_ending", "_progress_at", "_redialed", "_sent_at", "_trial", "begun",
-        "committed", "exchange", "first_token_ms", "lane", "over", "phase_at", "place",
+        "beside", "committed", "exchange", "first_token_ms", "lane", "over", "phase_at", "place",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, lane: Lane, place: Place, now: float) -> None:
+    def __init__(self, exchange: Exchange, lane: Lane, place: Place, now: float, beside: bool) -> None:
         super().__init__(exchange.limits, exchange.operation, exchange.request)
         self.exchange = exchange
         self.lane = lane
         self.place = place
         self.begun = now
+        self.beside = beside
+        """It was begun beside another that was slow."""
         self.phase_at = NEVER
         """When its patience ends; the exchange's deadline may be earlier."""
         self.first_token_ms: float | None = None
@@ -56,11 +59,16 @@ class Attempt(Relayed):
         self._redialed = False
         self._ending = False
         self._trial = lane.machine.begin()
+        if beside:
+            exchange.path.hedges += 1
 
     def start(self) -> None:
-        care = self.exchange.request.care
-        # On a connection that was idle we may learn too late that it was closed, and not know whether it was read.
-        connection = self.lane.pool.take(self.begun) if care is None or not care.acts else None
+        exchange = self.exchange
+        care = exchange.request.care
+        # On a connection that was idle we may learn too late that it was closed, and not know whether it was read; nor
+        # can a body that is not kept be sent again.
+        fresh = exchange.once or (care is not None and care.acts)
+        connection = None if fresh else self.lane.pool.take(self.begun)
         if connection is not None:
             self._send(connection)
         else:
@@ -114,7 +122,8 @@ class Attempt(Relayed):
         request = exchange.request
         operation = self.operation
         stream = self.stream
-        ask_usage = stream and not request.wants_usage and exchange.path.asks_usage(lane.target.backend)
+        once = exchange.once
+        ask_usage = stream and not request.wants_usage and not once and exchange.path.asks_usage(lane.target.backend)
         self.added = _USAGE_FIELDS if ask_usage else _NO_FIELDS
         body = operation.compose(request, lane.target.upstream_model, ask_usage)
         connection.send(
@@ -122,9 +131,19 @@ class Attempt(Relayed):
             b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
             % (lane.pool.head(operation.path, stream), len(body), exchange.id, exchange.trace, body),
         )
+        if once:
+            request.body = b""
+            exchange.client.release_body()
         timeouts = exchange.route.timeouts
         self._sent_at = self._progress_at = exchange.mark = now = exchange.clock()
-        self.phase_at = now + (timeouts.first_token if stream else timeouts.answer)
+        if stream:
+            size = len(body)
+            patience = timeouts.first_token
+            self.phase_at = now + (patience if size < SHORT_BYTES else grown(patience, size))
+            if exchange.route.hedge is not None and not self.beside and not once:
+                exchange.hedge_at = now + grown(exchange.route.hedge.after, size)
+        else:
+            self.phase_at = now + timeouts.answer
         exchange.reschedule()
 
     # ---- what the backend does (`upstream.connection.Owner`)
@@ -283,7 +302,7 @@ class Attempt(Relayed):
         exchange.running.remove(self)
         lane = self.lane
         target = lane.target
-        lane.machine.end(self._trial)
+        freed = lane.machine.end(self._trial)
         ms = (now - self.begun) * 1000
         path = exchange.path
         health = path.health
@@ -300,3 +319,9 @@ class Attempt(Relayed):
             )  # fmt: skip
             verdict, why = judged.verdict.value, judged.why.value
         path.meter.attempt_finished(exchange.route.name, target.backend.name, target.model, verdict, why, ms)
+        if self.beside:
+            path.hedges -= 1
+            outcome = "Won" if self.committed else "Lost" if judged.why is Why.OUTRUN else "Failed"
+            path.meter.hedged(exchange.route.name, outcome)
+        if freed:
+            path.state.waiting.freed(target.backend.name)

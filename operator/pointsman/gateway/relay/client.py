@@ -32,6 +32,14 @@ class Client:
         """The request is answered."""
         raise NotImplementedError
 
+    def consumer(self) -> str:
+        """Whose turn it takes in a queue."""
+        raise NotImplementedError
+
+    def release_body(self) -> None:
+        """The request's body is not needed any more."""
+        raise NotImplementedError
+
     def set_deadline(self, deadline: float) -> None:
         """When the request wants to be woken."""
         raise NotImplementedError

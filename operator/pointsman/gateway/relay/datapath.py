@@ -11,9 +11,10 @@ from pointsman.dialects.request import Complaint
 from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend
 from pointsman.domain.verdict import Verdict
-from pointsman.gateway.insight.events import Event, TableChanged
+from pointsman.gateway.insight.events import Event, HealthChanged, TableChanged
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.limits import Limits
+from pointsman.gateway.relay.hold import LOOK_SECONDS
 from pointsman.gateway.relay.learnt import KeptAnswers, UnknownOperations
 from pointsman.gateway.relay.wheel import Wheel
 from pointsman.gateway.state import GatewayState
@@ -50,6 +51,9 @@ class DataPath:
         """Bytes of request bodies held now."""
         self.kept = KeptAnswers()
         self.unknown_operations = UnknownOperations()
+        self.hedges = 0
+        """Attempts that run beside another of the same request."""
+        self._look: asyncio.TimerHandle | None = None
         self._no_usage: dict[str, int] = {}
         self._id_prefix = f"req-{os.urandom(6).hex()}-".encode()
         self._ids = 0
@@ -59,6 +63,8 @@ class DataPath:
     def close(self) -> None:
         self._unsubscribe()
         self._timer.cancel()
+        if self._look is not None:
+            self._look.cancel()
         self.roster.close()
 
     def new_id(self) -> bytes:
@@ -96,6 +102,22 @@ class DataPath:
             self.roster.succeed(before)
             self.unknown_operations.forget()
             self._no_usage = {n: g for n, g in self._no_usage.items() if n in backends}
+        if isinstance(event, TableChanged | HealthChanged):
+            if len(self.state.waiting):
+                self.state.waiting.look()
+            if len(self.state.held):
+                self.state.held.look(self.state.clock())
+
+    def watch_held(self) -> None:
+        """Someone waits for a target to get ready, which nobody may announce."""
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_at_held)
+
+    def _look_at_held(self) -> None:
+        self._look = None
+        self.state.held.look(self.state.clock())
+        if len(self.state.held):
+            self.watch_held()
 
     def _make_roster(self) -> Roster:
         state = self.state

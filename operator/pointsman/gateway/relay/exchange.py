@@ -16,16 +16,22 @@ from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.usage import Usage
 from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, next_attempt, surrender
-from pointsman.domain.candidates import Ordering, Place, order
+from pointsman.domain.candidates import Candidate, Ordering, Place, order
 from pointsman.domain.confine import confined, without
 from pointsman.domain.failure import fault
+from pointsman.domain.features import PLAIN
+from pointsman.domain.hedging import allowance, beside
+from pointsman.domain.judging import message_in
+from pointsman.domain.table import Endpoint, Target
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
+from pointsman.domain.waiting import Awaited, Wait, worth_waiting
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.answers import Refusal
-from pointsman.gateway.relay.attempt import Attempt
+from pointsman.gateway.relay.attempt import NEVER, Attempt
 from pointsman.gateway.relay.client import Client
 from pointsman.gateway.relay.timing import timing
+from pointsman.gateway.relay.waiting import Waiting, counted
 from pointsman.gateway.upstream.roster import Entry, Lane
 
 if TYPE_CHECKING:
@@ -34,14 +40,19 @@ if TYPE_CHECKING:
 _GONE = 499
 _CLIENT_GONE = fault(Why.CLIENT_GONE)
 _TOTAL = fault(Why.TOTAL_TIMEOUT)
+_SLOW = fault(Why.SLOW_FIRST_TOKEN)
+_OUTRUN = fault(Why.OUTRUN)
+_NOBODY = Ordering((), ())
+_NOTHING: frozenset[tuple[Awaited, int]] = frozenset()
 _NOBODY_ASKED = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
 
 
 class Exchange:
     __slots__ = (
-        "_committed", "_done", "_empty", "_entry", "_fallback", "_features", "_headers", "_keep_alive", "_last",
-        "_overhead_us", "_roster", "_started", "_status", "_unfit", "_waited", "client", "clock", "id", "limits",
-        "mark", "operation", "path", "paused", "request", "route", "running", "state", "total_at", "trace", "tried",
+        "_committed", "_done", "_empty", "_entry", "_fallback", "_features", "_headers", "_last", "_overhead_us",
+        "_roster", "_status", "_unfit", "_waited", "client", "clock", "hedge_at", "id", "keep_alive", "limits",
+        "mark", "once", "operation", "path", "paused", "request", "route", "running", "started", "state", "total_at",
+        "trace", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -72,8 +83,8 @@ class Exchange:
         self._roster = path.roster
         self._entry = entry
         self._fallback = fallback
-        self._keep_alive = keep_alive
-        self._started = started
+        self.keep_alive = keep_alive
+        self.started = started
         self._waited = 0.0
         """Seconds spent waiting for backends, which are not our overhead."""
         self._last: Attempt | None = None
@@ -85,21 +96,27 @@ class Exchange:
         self._done = False
         self._status = 200
         self._overhead_us = 0
+        self.once = False
+        """The body is not kept once it was sent."""
+        self.hedge_at = NEVER
+        """When another target is asked beside the one that is slow to begin."""
+        self.waiting: Waiting | None = None
+        """Of a request that waits for something, or did."""
 
     # ---- attempts
 
     def start(self) -> None:
         if self.request.care is not None or not (self.operation.wide or self.path.unknown_operations.none):
-            self._next()
+            self.next()
             return
         # What `order` would put first, without the list.
         lane = self._entry.first
         if lane is None:
-            lane = self._entry.choose(self.features(), self._started)
+            lane = self._entry.choose(self.features(), self.started)
         if lane is not None and lane.machine.clear:
-            self._attempt(lane, Place.PRIORITY, self._started)
+            self._attempt(lane, Place.PRIORITY, self.started)
         else:
-            self._next()
+            self.next()
 
     def features(self) -> RequestFeatures:
         """What routing may ask of the request; worked out when it asks."""
@@ -108,25 +125,60 @@ class Exchange:
             features = self._features = RequestFeatures(self.request, self._headers, self.id, self.operation.needs)
         return features
 
-    def _next(self) -> None:
-        state = self.state
-        now = state.clock()
+    def next(self) -> None:
+        now = self.clock()
+        ordering, choice = self.choose(now)
+        if ordering.excluded and now < self.total_at:
+            wait = self.worth_waiting(ordering, choice)
+            if wait is not None:
+                waiting = self.waiting
+                if waiting is None:
+                    waiting = self.waiting = Waiting(self)
+                if waiting.begin(wait, ordering, choice, now):
+                    return
+        self.ask(ordering, choice, now)
+
+    def choose(self, now: float) -> tuple[Ordering, tuple[Candidate, Endpoint] | None]:
         ordering = self._ordering(now)
+        tried = counted(self.tried, self.waiting)
+        choice = next_attempt(self.route, ordering, tried, fallback=self._fallback, once=self.once, acts=self._acts())
+        return ordering, choice
+
+    def _acts(self) -> bool:
+        """A backend that began with it may have done something."""
         care = self.request.care
-        choice = next_attempt(
-            self.route, ordering, self.tried, fallback=self._fallback, acts=care is not None and care.acts
+        return care is not None and care.acts
+
+    def worth_waiting(self, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None) -> Wait | None:
+        """What the request should wait for rather than ask `choice`."""
+        waiting = self.waiting
+        over = waiting.over if waiting is not None else _NOTHING
+        tried = counted(self.tried, waiting)
+        return worth_waiting(
+            self.route, ordering, choice, tried, over, fallback=self._fallback, once=self.once, acts=self._acts()
         )
+
+    def renew(self) -> None:
+        """Goes on with the table of now: a target that got ready may be ready in that only. For a request that has not
+        been asked of anybody but those that were loading."""
+        entry = self.path.roster.entry(self.request.model)
+        if entry is not None and entry.route is not self.route:
+            self._roster = self.path.roster
+            self._entry = entry
+            self.route = entry.route
+            self.tried.clear()
+
+    def ask(self, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, now: float) -> None:
         if choice is None or now >= self.total_at:
             self._give_up(ordering, now)
             return
         candidate, endpoint = choice
-        left = left_behind(ordering, self.tried, candidate.target)
-        if left is not None:
-            state.fell_back(self.route.name, left[0], candidate.target.backend.name, left[1], self.name())
+        self._tell_fallback(ordering, candidate.target)
         self._attempt(self._roster.lane(candidate.target, endpoint), candidate.place, now)
 
     def _ordering(self, now: float) -> Ordering:
-        ordering = order(self.route, self.state.health, now, self.features(), fallback=self._fallback)
+        features = self.features() if self.request.body else PLAIN  # whoever had it was the last
+        ordering = order(self.route, self.state.health, now, features, fallback=self._fallback)
         if self.operation.wide:
             return ordering
         path = self.path
@@ -138,11 +190,42 @@ class Exchange:
                 ordering = confined(ordering, place)
         return ordering
 
-    def _attempt(self, lane: Lane, place: Place, now: float) -> None:
-        self._last = attempt = Attempt(self, lane, place, now)
+    def _attempt(self, lane: Lane, place: Place, now: float, beside: bool = False) -> None:
+        self._last = attempt = Attempt(self, lane, place, now, beside)
         self.running.append(attempt)
         self.mark = now
         attempt.start()
+
+    def _tell_fallback(self, ordering: Ordering, target: Target) -> None:
+        left = left_behind(ordering, self.tried, target)
+        if left is not None:
+            self.state.fell_back(self.route.name, left[0], target.backend.name, left[1], self.name())
+
+    def _hedge(self, now: float) -> None:
+        """Asks another target beside the one that is slow to begin, if there is one, and a spare slot, and not too many
+        do so at once."""
+        hedge = self.route.hedge
+        self.hedge_at = NEVER
+        if hedge is None or self._committed or len(self.running) != 1 or self._acts():
+            return
+        self.hedge_at = now + hedge.after
+        health = self.state.health
+        if self.path.hedges >= allowance(health.all_in_flight() - self.path.hedges):
+            return
+        first = self.running[0]
+        slow = Tried(first.lane.target, first.lane.endpoint, first.place, _SLOW, (now - first.begun) * 1000)
+        ordering = self._ordering(now)
+        choice = beside(self.route, ordering, self.tried, slow, fallback=self._fallback)
+        if choice is not None:
+            self.hedge_at = NEVER
+            self.awake()
+            self._attempt(self._roster.lane(choice[0].target, choice[1]), choice[0].place, now, beside=True)
+
+    def _outrun(self, winner: Attempt) -> None:
+        """The content of `winner` came first: the others end."""
+        for attempt in self.running[:]:
+            if attempt is not winner:
+                attempt.stop(_SLOW if winner.beside else _OUTRUN, self.mark)
 
     # ---- what attempts tell
 
@@ -154,14 +237,31 @@ class Exchange:
 
     def deliver(self, attempt: Attempt, content_type: bytes, body: bytes) -> None:
         """A whole, good answer."""
+        if self.waiting is not None:
+            self.waiting.answered()
         extra = self._provenance(attempt, self.clock())
         self.client.reply(replies.whole(200, content_type, extra, body, self._alive()))
 
     def commit(self, attempt: Attempt, content_type: bytes) -> None:
         """The head of the answer goes out."""
         self._committed = True
+        self.hedge_at = NEVER
+        if len(self.running) > 1:
+            self._outrun(attempt)
+        if attempt.beside:
+            self._tell_fallback(_NOBODY, attempt.lane.target)
         self.request.body = b""
-        self.client.begin(content_type, self._provenance(attempt, self.clock()), self._keep_alive)
+        self.client.release_body()
+        extra = self._provenance(attempt, self.clock())
+        waiting = self.waiting
+        if waiting is None:
+            self.client.begin(content_type, extra, self.keep_alive)
+            return
+        waiting.answered()
+        if waiting.head_sent:
+            self.client.write(replies.as_comments(extra))
+        else:
+            self.client.begin(content_type, extra, self.keep_alive)
 
     def lost(self, attempt: Attempt, judged: Judgement, answer: Refusal | None) -> None:
         """An attempt ended before anything was committed; `answer` is what its backend said."""
@@ -173,9 +273,10 @@ class Exchange:
             elif judged.verdict is Verdict.UNFIT and self._unfit is None:
                 self._unfit = answer, attempt
         if judged.verdict is Verdict.CALLER and answer is not None:
+            self._stop_all(_OUTRUN)
             self._pass_refusal(attempt, answer, judged)
-        else:
-            self._next()
+        elif not self.running:
+            self.next()
 
     # ---- the end
 
@@ -188,39 +289,63 @@ class Exchange:
             answer, attempt = self._unfit
             self._pass_refusal(attempt, answer, tried[0].judged)
             return
-        given = surrender(self.request.model, tried, ordering.excluded, now)
-        self._status = given.status
+        given = surrender(self.request.model, tried, ordering.excluded, now, late=now >= self.total_at)
         self._last = None
-        self.client.reply(replies.surrendered(given, tried, self.id, self._alive()))
+        if self._head_sent():
+            self.client.end(self._error_event(given.message, given.code))
+        else:
+            self._status = given.status
+            self.client.reply(replies.surrendered(given, tried, self.id, self._alive(), self._notes()))
         self.finish(tried[-1].judged if tried else _NOBODY_ASKED, None, now)
 
     def _pass_refusal(self, attempt: Attempt, answer: Refusal, judged: Judgement, extra: bytes = b"") -> None:
         """What a backend said is what the client gets."""
-        self._status = answer.status
         now = self.clock()
         extra = self._provenance(attempt, now) + extra
-        self.client.reply(
-            replies.whole(answer.status, answer.content_type or replies.JSON, extra, answer.body, self._alive())
-        )
+        if self._head_sent():
+            self.client.write(replies.as_comments(extra))
+            self.client.end(answer.body if answer.status == 200 else self._as_event(answer))
+        else:
+            self._status = answer.status
+            self.client.reply(
+                replies.whole(answer.status, answer.content_type or replies.JSON, extra, answer.body, self._alive())
+            )
         self.finish(judged, None, now)
+
+    def _head_sent(self) -> bool:
+        """The client was kept patient: it has its status already."""
+        return self.waiting is not None and self.waiting.head_sent
+
+    def _as_event(self, answer: Refusal) -> bytes:
+        message = message_in(answer.body) or f"the backend answered with status {answer.status}"
+        return self._error_event(message, None)
+
+    def _error_event(self, message: str, code: str | None) -> bytes:
+        """The last event of a stream that was begun to keep the client patient, in the client's dialect."""
+        return self.operation.open_stream(self.request).error_event(message, "upstream_error", code)
 
     def _provenance(self, attempt: Attempt, now: float) -> bytes:
         self._last = attempt
-        self._overhead_us = overhead = int((now - self._started - self._waited) * 1e6)
-        trial = b"" if attempt.place is not Place.LEAST_BAD else b"x-pointsman-trial: LeastBad\r\n"
+        self._overhead_us = overhead = int((now - self.started - self._waited) * 1e6)
+        notes = b"" if attempt.place is not Place.LEAST_BAD and not self.once else self._notes(attempt.place)
         lane = attempt.lane
         ms = (now - attempt.begun) * 1000
         if not self.tried:
             return b"%b%d\r\nx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
-                lane.served_at_once, ms, len(self.running), overhead, self.id, trial,
+                lane.served_at_once, ms, len(self.running), overhead, self.id, notes,
             )  # fmt: skip
         return b"%b%bx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
             lane.served_by, timing(self.tried, "" if attempt.over else lane.target.backend.name, ms),
-            len(self.tried) + len(self.running), overhead, self.id, trial,
+            len(self.tried) + len(self.running), overhead, self.id, notes,
         )  # fmt: skip
 
+    def _notes(self, place: Place = Place.PRIORITY) -> bytes:
+        """Header lines of a request that did not go the usual way."""
+        notes = b"x-pointsman-trial: LeastBad\r\n" if place is Place.LEAST_BAD else b""
+        return notes + b"x-pointsman-replay: none\r\n" if self.once else notes
+
     def _alive(self) -> bool:
-        return self._keep_alive and not self.path.leaving
+        return self.keep_alive and not self.path.leaving
 
     def name(self) -> str:
         return self.id.decode("latin-1")
@@ -236,16 +361,17 @@ class Exchange:
         self.path.finished(
             RequestRecord(
                 self.name(), self.route.name, name, self._status, self.request.stream,
-                (now - self._started) * 1000, len(tried) + good, last.lane.target.backend.name if last else "",
+                (now - self.started) * 1000, len(tried) + good, last.lane.target.backend.name if last else "",
                 "Success" if good else judged.verdict.value, "Answered" if good else judged.why.value,
                 last.first_token_ms if last else None, self._overhead_us,
                 usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
-                "", None, "" if model == name else model,
+                "", self.waiting.seconds * 1000 if self.waiting is not None else None, "" if model == name else model,
             ),
         )  # fmt: skip
         # The attempts know their exchange: without this only the garbage collector would end both.
         self._last = None
         self._unfit = None
+        self.waiting = None
         self.client.finished(now)
 
     # ---- what the client and the clock do
@@ -253,6 +379,8 @@ class Exchange:
     def client_gone(self) -> None:
         if not self._done:
             self.awake()
+            if self.waiting is not None:
+                self.waiting.end("Left", self.mark)
             self._stop_all(_CLIENT_GONE)
             self._status = _GONE
             if not self._committed:
@@ -275,6 +403,10 @@ class Exchange:
             for attempt in self.running:
                 if attempt.phase_at < at:
                     at = attempt.phase_at
+            if self.hedge_at < at:
+                at = self.hedge_at
+            if self.waiting is not None and self.waiting.at < at:
+                at = self.waiting.at
         self.client.set_deadline(at)
 
     def on_deadline(self, now: float) -> None:
@@ -283,6 +415,10 @@ class Exchange:
             self.timed_out(_TOTAL)
             return
         if not self.paused:
+            if self.waiting is not None and self.waiting.at <= now:
+                self.waiting.on_time(now)
+            if self.hedge_at <= now:
+                self._hedge(now)
             for attempt in self.running[:]:
                 if attempt.phase_at <= now and not attempt.over:
                     attempt.out_of_patience()
@@ -292,8 +428,10 @@ class Exchange:
     def timed_out(self, judged: Judgement) -> None:
         """No time is left for this answer."""
         if not self._committed:
+            if self.waiting is not None:
+                self.waiting.end("TimedOut", self.mark)
             self._stop_all(judged)
-            self._next()
+            self.next()
         elif self.request.stream:
             self.running[0].conclude_late(judged)
         else:

@@ -10,19 +10,12 @@ when the target has not turned it away for `SCOUT_SECONDS`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
+
+from pointsman.gateway.relay.waiting_room import Waiter
 
 LOOK_SECONDS = 0.25
 """How often the oldest held request of each route looks again."""
 SCOUT_SECONDS = 1.0
-
-
-class Held(Protocol):
-    def cold(self) -> bool:
-        """Is what it waits for still not ready?"""
-
-    def warm(self) -> None:
-        """It goes on, having left the hold."""
 
 
 class _Line:
@@ -31,7 +24,7 @@ class _Line:
     __slots__ = ("held", "scouted_at")
 
     def __init__(self) -> None:
-        self.held: OrderedDict[Held, None] = OrderedDict()
+        self.held: OrderedDict[Waiter, None] = OrderedDict()
         self.scouted_at: float | None = None
 
 
@@ -40,7 +33,7 @@ class Hold:
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
-        self._whose: dict[Held, str] = {}
+        self._whose: dict[Waiter, str] = {}
 
     def __len__(self) -> int:
         return len(self._whose)
@@ -49,12 +42,12 @@ class Hold:
         line = self._lines.get(route)
         return len(line.held) if line is not None else 0
 
-    def join(self, held: Held, route: str, most: int, *, first: bool = False) -> bool:
-        """False when the route holds `most` already. `first`: it went ahead and was turned away."""
+    def join(self, held: Waiter, route: str, most: int, *, first: bool = False) -> bool:
+        """False when the route holds `most` already. `first`: it went ahead and was turned away: its place is kept."""
         line = self._lines.get(route)
         if line is None:
             line = self._lines[route] = _Line()
-        elif len(line.held) >= most:
+        elif len(line.held) >= most and not first:
             return False
         line.held[held] = None
         if first:
@@ -63,7 +56,7 @@ class Hold:
         self._whose[held] = route
         return True
 
-    def leave(self, held: Held) -> None:
+    def leave(self, held: Waiter) -> None:
         route = self._whose.pop(held, None)
         if route is None:
             return

@@ -29,9 +29,9 @@ def whole(status: int, content_type: bytes, extra: bytes, body: bytes, keep_aliv
     )  # fmt: skip
 
 
-def surrendered(given: Surrender, tried: list[Tried], request_id: bytes, keep_alive: bool) -> bytes:
-    """The whole answer when no backend gave one."""
-    extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n" % (len(tried), request_id)
+def surrendered(given: Surrender, tried: list[Tried], request_id: bytes, keep_alive: bool, notes: bytes) -> bytes:
+    """The whole answer when no backend gave one. `notes`: further header lines."""
+    extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n%b" % (len(tried), request_id, notes)
     if tried:
         extra += timing(tried, "", 0.0)
     if given.retry_after is not None:
@@ -49,6 +49,16 @@ def stream_head(content_type: bytes, extra: bytes, *, chunked: bool, keep_alive:
         b"transfer-encoding: chunked\r\n" if chunked else b"",
         b"" if keep_alive else CLOSE,
     )
+
+
+def comment(text: str) -> bytes:
+    """A comment within a stream of events."""
+    return f": {text}\n\n".encode()
+
+
+def as_comments(headers: bytes) -> bytes:
+    """Header lines that came too late to be headers, as comments within a stream of events."""
+    return b"".join(b": %b\n" % line for line in headers.split(b"\r\n") if line) + b"\n"
 
 
 def chunk(data: bytes) -> bytes:

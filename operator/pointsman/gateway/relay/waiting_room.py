@@ -11,16 +11,28 @@ request that comes later cannot take it, and only one waiter wakes for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from pointsman.domain.fair_queue import FairQueue
 from pointsman.domain.sharing import Crew
 from pointsman.domain.table import Backend
 
 
-class Waiter(Protocol):
+class Waiter:
+    """A request that waits."""
+
+    __slots__ = ()
+
     def go(self) -> bool:
         """Looks whether it can go on: then it leaves the room, takes a slot and returns True."""
+        raise NotImplementedError
+
+    def cold(self) -> bool:
+        """Is the target that it waits for still not ready?"""
+        raise NotImplementedError
+
+    def warm(self) -> None:
+        """It goes on, having left the hold."""
+        raise NotImplementedError
 
 
 class WaitingRoom:

@@ -1,0 +1,179 @@
+"""What one request waits for before it asks anybody, and what its client hears meanwhile.
+
+Decided here: how long a wait lasts, and when a stream's client gets a sign of life: nothing for `silent_seconds`, then
+the head of a stream and a comment each time that this is over again, until content comes. Not here: whether it waits
+(`domain/waiting.py`), behind whom (`waiting_room.py`, `hold.py`).
+
+Once the head went out, who answers is said in a comment and a failure is an event: HTTP has had its say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pointsman.domain.attempts import Tried
+from pointsman.domain.candidates import Candidate, Ordering
+from pointsman.domain.table import Endpoint
+from pointsman.domain.waiting import Awaited, Wait
+from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.waiting_room import Waiter
+
+if TYPE_CHECKING:
+    from pointsman.gateway.relay.exchange import Exchange
+
+NEVER = float("inf")
+
+
+class Waiting(Waiter):
+    """Of one request, made when it first waits."""
+
+    __slots__ = ("_exchange", "_hold_until", "_since", "_speak_at", "_until", "head_sent", "holding", "over", "seconds",
+                 "wait")  # fmt: skip
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.wait: Wait | None = None
+        """What it waits for now."""
+        self.over: set[tuple[Awaited, int]] = set()
+        """What it has waited for, and will not again."""
+        self.seconds = 0.0
+        """Of all waits that are over."""
+        self.holding = False
+        """It waits for a target to get ready, or has just been let go to see whether it is."""
+        self.head_sent = False
+        self._since = 0.0
+        self._until = NEVER
+        self._hold_until = NEVER
+        self._speak_at = exchange.started + exchange.limits.silent_seconds if exchange.request.stream else NEVER
+
+    @property
+    def at(self) -> float:
+        """When it must be woken."""
+        return min(self._until, self._speak_at)
+
+    # ---- a wait
+
+    def begin(
+        self, wait: Wait | None, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, now: float
+    ) -> bool:
+        """Waits for what is worth it instead of `choice`; False when there is no room anywhere."""
+        exchange = self._exchange
+        while wait is not None:
+            if self._join(wait, now):
+                self.wait = wait
+                self._since = exchange.mark = now
+                exchange.reschedule()
+                return True
+            self._spend(wait, "Full")
+            wait = exchange.worth_waiting(ordering, choice)
+        return False
+
+    def _join(self, wait: Wait, now: float) -> bool:
+        """Sets when the wait is over, too."""
+        exchange = self._exchange
+        state = exchange.state
+        if wait.awaited is Awaited.SLOT:
+            self._until = now + max(b.capacity.queue_timeout for b in wait.backends if b.capacity is not None)
+            return state.waiting.join(self, exchange.client.consumer(), wait.backends)
+        hold = exchange.route.hold
+        assert hold is not None
+        if not state.held.join(self, exchange.route.name, hold.most, first=self.holding):
+            return False
+        exchange.path.watch_held()
+        if not self.holding:
+            self._hold_until = now + hold.timeout
+        self.holding = True
+        self._until = self._hold_until
+        return True
+
+    def end(self, outcome: str, now: float) -> None:
+        """The wait is over. `Served`, `TimedOut` or `Left`."""
+        wait = self.wait
+        if wait is None:
+            return
+        exchange = self._exchange
+        state = exchange.state
+        self.wait = None
+        self._until = NEVER
+        self.seconds += now - self._since
+        exchange.awake()
+        if wait.awaited is Awaited.WARMTH:
+            state.held.leave(self)
+            if outcome == "Served":
+                return  # it is told when it was true: `answered`
+        else:
+            state.waiting.leave(self, served=outcome == "Served")
+        self._spend(wait, outcome)
+
+    def answered(self) -> None:
+        """Content came: whatever it held for was worth it."""
+        self._speak_at = NEVER
+        if self.holding:
+            self.holding = False
+            self._exchange.state.meter.waited(self._exchange.route.name, Awaited.WARMTH.value, "Served")
+
+    def _spend(self, wait: Wait, outcome: str) -> None:
+        self.over.add((wait.awaited, wait.rank))
+        if wait.awaited is Awaited.WARMTH:
+            self.holding = False
+        self._exchange.state.meter.waited(self._exchange.route.name, wait.awaited.value, outcome)
+
+    # ---- what the rooms ask (`Waiter`)
+
+    def go(self) -> bool:
+        exchange = self._exchange
+        now = exchange.state.clock()
+        ordering, choice = exchange.choose(now)
+        wait = exchange.worth_waiting(ordering, choice)
+        present = self.wait
+        if wait is not None and present is not None and (wait.awaited, wait.rank) == (present.awaited, present.rank):
+            return False
+        self.end("Served", now)
+        if wait is None:
+            exchange.ask(ordering, choice, now)
+        else:
+            exchange.next()
+        return True
+
+    def cold(self) -> bool:
+        exchange = self._exchange
+        exchange.renew()
+        wait = exchange.worth_waiting(*exchange.choose(exchange.state.clock()))
+        return wait is not None and wait.awaited is Awaited.WARMTH
+
+    def warm(self) -> None:
+        self.end("Served", self._exchange.state.clock())
+        self._exchange.renew()
+        self._exchange.next()
+
+    # ---- time
+
+    def on_time(self, now: float) -> None:
+        """`at` is over."""
+        if now >= self._speak_at:
+            self._speak()
+            self._speak_at = now + self._exchange.limits.silent_seconds
+        if now >= self._until:
+            self.end("TimedOut", now)
+            self._exchange.next()
+
+    def _speak(self) -> None:
+        exchange = self._exchange
+        if not self.head_sent:
+            self.head_sent = True
+            exchange.client.begin(replies.EVENTS, b"x-request-id: %b\r\n" % exchange.id, exchange.keep_alive)
+        exchange.client.write(replies.comment(f"waiting for {self._what()}"))
+
+    def _what(self) -> str:
+        wait = self.wait
+        if wait is None:
+            return "the first content"
+        names = " or ".join(b.name for b in wait.backends)
+        return f"a free slot of {names}" if wait.awaited is Awaited.SLOT else f"{names} to get ready"
+
+
+def counted(tried: list[Tried], waiting: Waiting | None) -> list[Tried]:
+    """The attempts that count. While a request holds for a target, one that found it loading was only a look."""
+    if waiting is None or not waiting.holding:
+        return tried
+    return [t for t in tried if t.judged.verdict.value != "Loading"]
