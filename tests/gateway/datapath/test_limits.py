@@ -276,7 +276,7 @@ async def test_two_routes_to_one_backend_share_its_slots() -> None:
     assert a.most == 2
 
 
-async def test_the_queue_shows_in_the_metrics_of_explain() -> None:
+async def test_explain_names_the_limit() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
