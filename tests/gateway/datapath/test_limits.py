@@ -12,6 +12,7 @@ from tests.support.running_gateway import Running, gateway, route, table
 from tests.support.simulated import Gate, simulated
 
 from pointsman.api.objects import ModelRoute
+from pointsman.domain.candidates import order
 from pointsman.domain.sharing import Crew
 from pointsman.domain.table import compile_table
 from pointsman.simulator.behaviour import Pause, Words, answers, streams
@@ -285,8 +286,7 @@ async def test_explain_names_the_limit() -> None:
     ):
         first = ask(g, 1)
         await a.until(lambda: a.now == 1)
-        ordering = g.state.explain("chat")
-        assert ordering is not None
+        ordering = order(g.state.table.routes["r"], g.state.health, g.state.clock())
         assert [e.reason for e in ordering.excluded] == ["AtLimit"]
         gate.let()
         await asyncio.gather(*first)
