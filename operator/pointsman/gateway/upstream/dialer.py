@@ -45,6 +45,8 @@ class DialFailed(Exception):
 class _Resolved:
     addresses: tuple[str, ...]
     until: float
+    preferred: str = ""
+    """Who worked when one before it did not; empty: as the resolver orders them."""
 
 
 class Resolver:
@@ -75,12 +77,17 @@ class Resolver:
     def prefer(self, host: str, address: str) -> None:
         """`address` just worked: it goes first next time."""
         known = self._known.get(host)
-        if known is not None and known.addresses[0] != address and address in known.addresses:
-            known.addresses = (address, *(a for a in known.addresses if a != address))
+        if known is not None:
+            known.preferred = address
+            known.addresses = _first(address, known.addresses)
 
     async def _ask(self, host: str) -> tuple[str, ...]:
         addresses = await self.lookup(host)
-        self._known[host] = _Resolved(addresses, self._clock() + self.fresh_seconds)
+        known = self._known.get(host)
+        # Else every new answer would put the dead address first again, and a request would pay for it.
+        preferred = known.preferred if known is not None else ""
+        addresses = _first(preferred, addresses)
+        self._known[host] = _Resolved(addresses, self._clock() + self.fresh_seconds, preferred)
         return addresses
 
 
@@ -200,6 +207,10 @@ def _keep_alive(transport: asyncio.Transport) -> None:
     if sock is not None:
         # A peer that vanished without a word must not hold a stream for ever.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _first(address: str, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return (address, *(a for a in addresses if a != address)) if address in addresses else addresses
 
 
 async def _getaddrinfo(host: str) -> tuple[str, ...]:
