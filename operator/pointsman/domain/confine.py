@@ -10,19 +10,25 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from pointsman.domain.candidates import Barred, Candidate, Excluded, Ordering
+from pointsman.domain.table import BrokenTarget
+
+_ELSEWHERE = "another backend keeps what the request continues"
 
 
 def confined(ordering: Ordering, endpoint_key: str) -> Ordering:
     """Only the endpoint that keeps what the request continues. It may be none of the candidates now: then nobody is."""
     left: list[Candidate] = []
-    excluded = list(ordering.excluded)
+    excluded: list[Excluded] = []
+    for e in ordering.excluded:
+        # What others wait for is not worth waiting for either.
+        here = isinstance(e.target, BrokenTarget) or any(x.key == endpoint_key for x in e.target.backend.endpoints)
+        excluded.append(e if here else replace(e, reason=Barred.ELSEWHERE, message=_ELSEWHERE))
     for candidate in ordering.candidates:
-        here = tuple(e for e in candidate.endpoints if e.key == endpoint_key)
-        if here:
-            left.append(replace(candidate, endpoints=here))
+        endpoints = tuple(e for e in candidate.endpoints if e.key == endpoint_key)
+        if endpoints:
+            left.append(replace(candidate, endpoints=endpoints))
         else:
-            message = "another backend keeps what the request continues"
-            excluded.append(Excluded(candidate.target, Barred.ELSEWHERE, message))
+            excluded.append(Excluded(candidate.target, Barred.ELSEWHERE, _ELSEWHERE))
     return Ordering(tuple(left), tuple(excluded))
 
 

@@ -113,7 +113,7 @@ def message_in(body: bytes) -> str:
     """The message of an error as it was written; empty when there is none to be found."""
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     error = value.get("error", value) if isinstance(value, dict) else value
     if isinstance(error, dict):

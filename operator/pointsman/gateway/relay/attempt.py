@@ -132,8 +132,7 @@ class Attempt(Relayed):
             % (lane.pool.head(operation.path, stream), len(body), exchange.id, exchange.trace, body),
         )
         if once:
-            request.body = b""
-            exchange.client.release_body()
+            exchange.forget_body()
         timeouts = exchange.route.timeouts
         self._sent_at = self._progress_at = exchange.mark = now = exchange.clock()
         if stream:

@@ -250,8 +250,7 @@ class Exchange:
             self._outrun(attempt)
         if attempt.beside:
             self._tell_fallback(_NOBODY, attempt.lane.target)
-        self.request.body = b""
-        self.client.release_body()
+        self.forget_body()
         extra = self._provenance(attempt, self.clock())
         waiting = self.waiting
         if waiting is None:
@@ -262,6 +261,12 @@ class Exchange:
             self.client.write(replies.as_comments(extra))
         else:
             self.client.begin(content_type, extra, self.keep_alive)
+
+    def forget_body(self) -> None:
+        """Nobody else will be asked."""
+        self.request.body = b""
+        self._features = None  # it keeps pieces of it
+        self.client.release_body()
 
     def lost(self, attempt: Attempt, judged: Judgement, answer: Refusal | None) -> None:
         """An attempt ended before anything was committed; `answer` is what its backend said."""

@@ -1,0 +1,135 @@
+"""Large bodies: kept for the next candidate up to a limit, then sent once, and the answer says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.engine import until
+from tests.support.raw_client import Got, chat_body, chat_request, connected
+from tests.support.running_gateway import Running, gateway, route, table
+from tests.support.simulated import Gate, simulated
+
+from pointsman.gateway.limits import Limits
+from pointsman.simulator.behaviour import answers
+from pointsman.simulator.openai_bytes import error
+
+FAILS = answers(500, error("boom"))
+LARGE = "x" * 300_000
+SMALL_REPLAY = Limits(replay_bytes=100_000)
+PATIENT = {"timeouts": {"answer": "5s", "firstToken": "5s", "total": "10s"}}
+
+
+async def ask(running: Running, *headers: str, **how: Any) -> Got:
+    async with connected(running.port) as client:
+        await client.send(chat_request(chat_body(padding=LARGE, **how), *headers))
+        return await client.receive()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_large_body_is_kept_for_the_next_candidate(stream: bool) -> None:
+    async with (
+        simulated("a", FAILS) as a,
+        simulated("b") as b,
+        gateway(table([a.backend(), b.backend()], [route("a", "b", **PATIENT)])) as g,
+    ):
+        got = await ask(g, stream=stream)
+        assert got.headers["x-pointsman-backend"] == "b"
+        assert "x-pointsman-replay" not in got.headers
+        assert b.seen[0].json["padding"] == LARGE
+        assert g.server.path.bodies == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_beyond_the_limit_there_is_one_attempt_and_the_answer_says_so(stream: bool) -> None:
+    async with (
+        simulated("a", FAILS) as a,
+        simulated("b") as b,
+        gateway(table([a.backend(), b.backend()], [route("a", "b", **PATIENT)]), limits=SMALL_REPLAY) as g,
+    ):
+        got = await ask(g, stream=stream)
+        assert got.status == 502
+        assert got.headers["x-pointsman-replay"] == "none"
+        assert len(a.seen) == 1
+        assert a.seen[0].json["padding"] == LARGE
+    assert not b.seen
+
+
+async def test_a_good_answer_to_it_says_so_too() -> None:
+    async with simulated("a") as a, gateway(table([a.backend()], [route("a")]), limits=SMALL_REPLAY) as g:
+        for _ in range(2):
+            got = await ask(g, stream=True)
+            assert got.status == 200
+            assert got.headers["x-pointsman-replay"] == "none"
+
+
+async def test_a_dial_that_fails_is_no_attempt_for_it() -> None:
+    async with simulated("a") as a, simulated("b") as b:
+        compiled = table([a.backend(), b.backend()], [route("a", "b", **PATIENT)])
+        await a.refuse()
+        async with gateway(compiled, limits=SMALL_REPLAY) as g:
+            got = await ask(g)
+    assert got.headers["x-pointsman-backend"] == "b"
+    assert b.seen[0].json["padding"] == LARGE
+
+
+async def test_all_bodies_together_have_a_limit() -> None:
+    gate = Gate()
+    limits = Limits(kept_bytes=500_000)
+    async with (
+        simulated("a", gate) as a,
+        gateway(table([a.backend()], [route("a", **PATIENT)]), limits=limits) as g,
+        connected(g.port) as first,
+    ):
+        await first.send(chat_request(chat_body(padding=LARGE)))
+        await a.until(lambda: a.now == 1)
+        async with connected(g.port) as second:
+            await second.send(chat_request(chat_body(padding=LARGE)))
+            await a.until(lambda: a.now == 2)
+            gate.let(2)
+            assert "x-pointsman-replay" not in (await first.receive()).headers
+            assert (await second.receive()).headers["x-pointsman-replay"] == "none"
+        assert g.server.path.bodies == 0
+
+
+async def test_the_first_content_frees_the_body() -> None:
+    from pointsman.simulator.behaviour import Act, Words, streams
+    from pointsman.simulator.openai_bytes import ROLE
+
+    gate = Gate(streams(ROLE, Words(1), Act.SILENCE))
+    async with (
+        simulated("a", gate) as a,
+        gateway(table([a.backend()], [route("a", **PATIENT)])) as g,
+        connected(g.port) as client,
+    ):
+        await client.send(chat_request(chat_body(stream=True, padding=LARGE)))
+        await a.until(lambda: a.now == 1)
+        assert g.server.path.bodies > len(LARGE)
+        gate.let()
+        await client.receive(head_only=True)
+        assert g.server.path.bodies == 0
+
+
+async def test_a_client_that_leaves_frees_the_body() -> None:
+    gate = Gate()
+    async with simulated("a", gate) as a, gateway(table([a.backend()], [route("a", **PATIENT)])) as g:
+        async with connected(g.port) as client:
+            await client.send(chat_request(chat_body(padding=LARGE)))
+            await a.until(lambda: a.now == 1)
+        await until(lambda: g.server.path.bodies == 0)
+
+
+async def test_a_long_prompt_may_take_longer_until_its_first_token() -> None:
+    from pointsman.simulator.behaviour import Pause, Words, streams
+    from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE
+
+    slow = streams(Pause(2), ROLE, Words(), FINISH, DONE)  # 0.6 s, twice `firstToken`
+    async with (
+        simulated("a", slow) as a,
+        simulated("b") as b,
+        gateway(table([a.backend(), b.backend()], [route("a", "b")])) as g,
+    ):
+        assert (await ask(g, stream=True)).headers["x-pointsman-backend"] == "a"
+        async with connected(g.port) as client:
+            await client.send(chat_request(chat_body(stream=True)))
+            assert (await client.receive()).headers["x-pointsman-backend"] == "b"
