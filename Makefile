@@ -48,8 +48,12 @@ test-operator: setup programs ## The operator on a real API server with real con
 	@$(RUN) pytest -q tests/operator
 
 .PHONY: e2e
-e2e: setup programs images ## The longest tier: real pods and a real engine; 115 faults against a real gateway
+e2e: setup programs images test-compiled ## The longest tier: real pods and a real engine; 115 faults against a real gateway
 	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster
+
+.PHONY: test-compiled
+test-compiled: setup ## The gateway's tests once more, on its compiled data path
+	@PYTHONPATH="$$($(RUN) python -m tests.compiled)" $(RUN) pytest -q tests/gateway tests/faults tests/unit/dialects
 
 .PHONY: faults
 faults: setup ## 100,000 requests under random faults, then the same while the configuration changes; writes the figures

@@ -183,7 +183,7 @@ def _search(body: bytes, head: Head) -> tuple[Span, Span | None] | None:
         return None
     rest = body[:cut] + body[cut + len(messages) :]
     at = rest.find(b'"model":')
-    if at < 0 or rest.find(b'"model"', at + 7) >= 0 or b"\\u00" in rest:
+    if at < 0 or rest.find(b'"model"', at + 7) >= 0 or rest.find(b"\\u00") >= 0:
         return None
     if head.stream is not msgspec.UNSET and rest.count(b'"stream"') != 1:
         return None

@@ -196,7 +196,7 @@ class RequestReader:
         url = self._url
         request = Request(
             parser.get_method(),
-            url.partition(b"?")[0] if b"?" in url else url,
+            url if url.find(b"?") < 0 else url.partition(b"?")[0],
             self._headers,
             pieces[0] if len(pieces) == 1 else b"".join(pieces),
             parser.should_keep_alive() and not self.upgraded,
