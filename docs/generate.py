@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.api import crd
-from pointsman.domain import attempts, flags, score
+from pointsman.domain import attempts, flags, patience, score
 from pointsman.domain.verdict import Verdict
 from pointsman.domain.verdict_table import verdict_table
 
@@ -152,6 +152,12 @@ it nothing does: an answer is never spliced together from two.
 - `fallback.mode: None`, or the request header `x-pointsman-fallback: none`: the first target's answer or failure.
 - If all answers are empty, the model may mean it: the last one goes to the client, with the header
   `x-pointsman-verdict: EmptyAnswer`.
+- An endpoint at its limit (`limits.maxInFlight`) is waited for before a lower priority is asked, with
+  `whileCold: Hold` one that is not ready yet too; `firstTokenAfter` asks a second target beside one that is slow to
+  begin: [Too busy, too cold, too slow](how-to/overload.md).
+- `firstToken` grows with the request, once more for each {patience.GROWTH_BYTES // 1024} KiB.
+- A body of more than 32 MiB, or beyond a quarter of the memory, is sent once: one attempt, and the answer says
+  `x-pointsman-replay: none`.
 
 ## Health of an endpoint
 
