@@ -125,6 +125,112 @@ CASES = [
         ),
     ),
     Case(
+        "a model with traits",
+        external(
+            pricing={"inputPerMillionTokens": "0.15", "outputPerMillionTokens": "0.600001"},
+            models=[
+                {
+                    "name": "gpt-4o-mini",
+                    "capabilities": ["Chat", "Tools", "Vision", "Embeddings", "Code", "Reasoning"],
+                    "contextLength": 128000,
+                    "pricing": {"inputPerMillionTokens": "0", "outputPerMillionTokens": "12"},
+                }
+            ],
+        ),
+    ),
+    Case(
+        "money as a float",
+        external(pricing={"inputPerMillionTokens": "$0.15", "outputPerMillionTokens": "1"}),
+        "must be an amount of money such as 0.15, with at most 6 decimals",
+    ),
+    Case(
+        "unknown capability",
+        external(models=[{"name": "a", "capabilities": ["Poetry"]}]),
+        "spec.models[0].capabilities[0]: Input should be",
+        'Unsupported value: "Poetry"',
+    ),
+    Case(
+        "as many rules and targets as there may be",
+        route(
+            models=["chat", "gpt-4o*", "*"],
+            strategy="Weighted",
+            sticky={"header": "x-user-id"},
+            targets=[{"backend": f"b{n}", "model": "m", "weight": 1000} for n in range(16)],
+            rules=[
+                {
+                    "match": {
+                        "taskTypes": ["CodeGeneration", "CodeAnalysis", "Reasoning", "GeneralChat", "Planning"],
+                        "capabilities": ["Tools", "Vision", "Embeddings"],
+                        "headers": [{"name": f"x-header-{n}", "type": "Glob", "value": "a*" * 128} for n in range(8)],
+                        "minContextLength": 1,
+                        "maxContextLength": 100000,
+                    },
+                    "targets": [{"backend": f"b{n}", "model": "m", "weight": 0} for n in range(16)],
+                }
+                for _ in range(16)
+            ],
+        ),
+    ),
+    Case("a pattern that is none", route(models=["gpt 4*"]), "must be a model name or a pattern such as gpt-4o*"),
+    Case(
+        "sticky without weights",
+        route(sticky={}),
+        "sticky belongs to strategy Weighted: set it, or remove sticky",
+    ),
+    Case(
+        "weight too great",
+        route(targets=[{"backend": "a", "model": "a", "weight": 1001}]),
+        "spec.targets[0].weight: Input should be less than or equal to 1000",
+        "should be less than or equal to 1000",
+    ),
+    Case(
+        "a rule without a condition",
+        route(rules=[{"match": {}, "targets": [{"backend": "a", "model": "a"}]}]),
+        "a rule without a condition matches everything: put its targets into spec.targets",
+    ),
+    Case(
+        "a rule without targets",
+        route(rules=[{"match": {"minContextLength": 5}, "targets": []}]),
+        "spec.rules[0].targets: ",
+        "should have at least 1 items",
+    ),
+    Case(
+        "a range without a middle",
+        route(
+            rules=[
+                {
+                    "match": {"minContextLength": 5, "maxContextLength": 4},
+                    "targets": [{"backend": "a", "model": "a"}],
+                }
+            ]
+        ),
+        "minContextLength is greater than maxContextLength: nothing would match",
+    ),
+    Case(
+        "a rule about a credential",
+        route(
+            rules=[
+                {
+                    "match": {"headers": [{"name": "Authorization", "value": "Bearer sk-1"}]},
+                    "targets": [{"backend": "a", "model": "a"}],
+                }
+            ]
+        ),
+        "a rule cannot match a credential (authorization, cookie, ",
+    ),
+    Case(
+        "a header's value with a line end",
+        route(
+            rules=[
+                {
+                    "match": {"headers": [{"name": "x-a", "value": "a\nb"}]},
+                    "targets": [{"backend": "a", "model": "a"}],
+                }
+            ]
+        ),
+        "must be the value of a header: printable ASCII",
+    ),
+    Case(
         "unknown field",
         ollama(modles=[]),
         "spec.modles: unknown field",
