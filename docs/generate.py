@@ -60,6 +60,8 @@ spec:
   - {backend: local, model: llama3.2, priority: 0}
   - {backend: hosted, model: gpt-4o-mini, priority: 1}
 ```
+
+Weights, rules, patterns and the choice among equals: [Routing](../how-to/routing.md).
 """,
 }
 
