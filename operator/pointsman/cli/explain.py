@@ -72,6 +72,14 @@ def _show(found: dict[str, Any]) -> None:
         out.print(table(("#", "BACKEND", "MODEL", "WHY"), rows))
     else:
         out.print("[red]nobody could answer now[/red]")
+    if found["waitsFor"]:
+        wait = found["waitsFor"]
+        names = " or ".join(wait["backends"])
+        what = f"a free slot of {names}" if wait["for"] == "Slot" else f"{names} to get ready"
+        out.print(
+            f"First it would wait, {wait['atMostSeconds']:g} s at most, for {what} ({wait['waiting']} wait already).",
+            markup=False,
+        )
     if found["excluded"]:
         out.print()
         left_out = [(e["backend"], e["model"], e["reason"], e["message"]) for e in found["excluded"]]

@@ -17,8 +17,11 @@ from pointsman.dialects.features import TASK_HEADER, TASK_NAMES, UNKNOWN_TASK, R
 from pointsman.dialects.openai import take_task
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import Complaint
-from pointsman.domain.candidates import Excluded, order
+from pointsman.domain.attempts import next_attempt
+from pointsman.domain.candidates import Excluded, Ordering, order
 from pointsman.domain.explanation import Reason, reasons
+from pointsman.domain.table import Route
+from pointsman.domain.waiting import Awaited, worth_waiting
 from pointsman.gateway.state import GatewayState
 
 _TASKS = {task: name for name, task in TASK_NAMES.items()}
@@ -57,9 +60,26 @@ def explain(state: GatewayState, operation: Operation, body: bytes, headers: Map
         "promptTokens": request.prompt_tokens,
         "fallback": route.fallback and fallback,
         "maxAttempts": route.max_attempts,
+        "waitsFor": _wait(state, chosen, ordering, fallback=fallback),
         "candidates": [_candidate(r) for r in reasons(route, ordering, state.health, now, request)],
         "excluded": [_excluded(e, now) for e in ordering.excluded],
     }
+
+
+def _wait(state: GatewayState, route: Route, ordering: Ordering, *, fallback: bool) -> dict[str, Any] | None:
+    """What the request would wait for before the first candidate is asked, how long, and how many do already."""
+    choice = next_attempt(route, ordering, (), fallback=fallback)
+    wait = worth_waiting(route, ordering, choice, (), (), fallback=fallback)
+    if wait is None:
+        return None
+    names = [b.name for b in wait.backends]
+    if wait.awaited is Awaited.SLOT:
+        most = max(b.capacity.queue_timeout for b in wait.backends if b.capacity is not None)
+        waiting = max(state.waiting.waiting(name) for name in names)
+    else:
+        assert route.hold is not None
+        most, waiting = route.hold.timeout, state.held.count(route.name)
+    return {"for": wait.awaited.value, "backends": names, "atMostSeconds": most, "waiting": waiting}
 
 
 def _candidate(r: Reason) -> dict[str, Any]:

@@ -12,12 +12,16 @@ from tests.support.running_gateway import Running, gateway, route, table
 from tests.support.simulated import Gate, simulated
 
 from pointsman.api.objects import ModelRoute
-from pointsman.domain.candidates import order
+from pointsman.dialects.openai_operations import CHAT
 from pointsman.domain.sharing import Crew
 from pointsman.domain.table import compile_table
+from pointsman.gateway.explaining import explain
+from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
+from pointsman.gateway.sources.source import SourceStatus
 from pointsman.simulator.behaviour import Pause, Words, answers, streams
 from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, error
 
+GAUGES = ("pointsman_in_flight", "pointsman_in_flight_limit", "pointsman_queued")
 FAILS = answers(500, error("boom"))
 
 
@@ -277,16 +281,48 @@ async def test_two_routes_to_one_backend_share_its_slots() -> None:
     assert a.most == 2
 
 
-async def test_explain_names_the_limit() -> None:
+async def test_explain_names_the_limit_and_the_wait() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
         simulated("b") as b,
-        gateway(table([a.backend(**limits(1)), b.backend()], [route("a", "b")])) as g,
+        gateway(table([a.backend(**limits(1)), b.backend()], [route("a", "b", timeouts={"answer": "5s"})])) as g,
     ):
+        before = explain(g.state, CHAT, chat_body(), {})
+        assert before["waitsFor"] is None
+        tasks = ask(g, 3)
+        await waiting(g, 2)
+        found = explain(g.state, CHAT, chat_body(), {})
+        assert [e["reason"] for e in found["excluded"]] == ["AtLimit"]
+        assert found["waitsFor"] == {"for": "Slot", "backends": ["a"], "atMostSeconds": 5.0, "waiting": 2}
+        gate.let(3)
+        await asyncio.gather(*tasks)
+
+
+async def test_the_access_log_says_how_long_a_request_waited() -> None:
+    gate = Gate()
+    async with simulated("a", gate) as a, gateway(table([a.backend(**limits(1))], [route("a")])) as g:
         first = ask(g, 1)
         await a.until(lambda: a.now == 1)
-        ordering = order(g.state.table.routes["r"], g.state.health, g.state.clock())
-        assert [e.reason for e in ordering.excluded] == ["AtLimit"]
-        gate.let()
-        await asyncio.gather(*first)
+        second = ask(g, 1)
+        await waiting(g, 1)
+        gate.let(2)
+        await asyncio.gather(*first, *second)
+        fields = [r.fields() for r in g.meter.requests]
+        assert ["queued_ms" in f for f in fields] == [False, True]
+
+
+async def test_metrics_show_the_limit_and_the_queue() -> None:
+    gate = Gate()
+    async with (
+        simulated("a", gate) as a,
+        gateway(table([a.backend(**limits(2))], [route("a", timeouts={"answer": "5s"})])) as g,
+    ):
+        tasks = ask(g, 5)
+        await waiting(g, 3)
+        registry = registry_of(GatewayMeter(), g.state, SourceStatus("manifests", "x"))
+        shown = {name: registry.get_sample_value(name, {"backend": "a"}) for name in GAUGES}
+        assert shown == dict(zip(GAUGES, (2.0, 2.0, 3.0), strict=True))
+        gate.let(5)
+        await asyncio.gather(*tasks)
+        assert g.meter.waits == [("Slot", "Served")] * 3
