@@ -30,7 +30,6 @@ COMPILED = (
     "gateway/front/server.py",
     "gateway/insight/genai.py",
     "gateway/insight/histogram.py",
-    "gateway/insight/meter.py",
     "gateway/insight/metrics.py",
     "gateway/insight/record.py",
     "gateway/relay/answers.py",

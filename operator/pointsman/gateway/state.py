@@ -23,7 +23,7 @@ from pointsman.domain.report import (
 )
 from pointsman.domain.table import Backend, BrokenTarget, RefProblem, Route, RoutingTable
 from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, TableChanged
-from pointsman.gateway.insight.meter import Meter
+from pointsman.gateway.insight.meter import Meter, NoMeter
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay.hold import Hold
 from pointsman.gateway.relay.waiting_room import WaitingRoom
@@ -45,7 +45,7 @@ class GatewayState:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
-        self.meter: Meter = meter or Meter()
+        self.meter: Meter = meter or NoMeter()
         self.access_log: Callable[[RequestRecord], None] | None = None
         self.clock = clock
         self.jitter = jitter
