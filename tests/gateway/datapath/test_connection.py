@@ -9,15 +9,24 @@ from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.connection import UpstreamConnection
 
 
-class Watched(UpstreamConnection):
-    __slots__ = ("gone",)
+class Watched(asyncio.Protocol):
+    """Passes on what happens to a connection, and tells when it is gone."""
 
     def __init__(self) -> None:
-        super().__init__(Limits(), lambda connection, now: False, time.monotonic)
+        self.connection = UpstreamConnection(Limits(), lambda connection, now: False, time.monotonic)
         self.gone = asyncio.Event()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.connection.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    def eof_received(self) -> None:
+        self.connection.eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+        self.connection.connection_lost(exc)
         self.gone.set()
 
 
@@ -43,10 +52,10 @@ async def test_a_connection_that_was_lost_before_its_first_use_says_so() -> None
     port = server.sockets[0].getsockname()[1]
     try:
         async with asyncio.timeout(5):
-            _, connection = await asyncio.get_running_loop().create_connection(Watched, "127.0.0.1", port)
-            await connection.gone.wait()
+            _, watched = await asyncio.get_running_loop().create_connection(Watched, "127.0.0.1", port)
+            await watched.gone.wait()
             owner = Owner()
-            connection.send(owner, b"GET / HTTP/1.1\r\n\r\n")
+            watched.connection.send(owner, b"GET / HTTP/1.1\r\n\r\n")
             await owner.lost.wait()
     finally:
         server.close()

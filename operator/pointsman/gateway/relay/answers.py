@@ -21,13 +21,12 @@ from pointsman.domain.judging import Said, judge_said, judge_status, retry_after
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
-from pointsman.gateway.upstream.connection import Owner
 
 _ENCODINGS = (b"", b"identity")
 _ZIPPED = (b"gzip", b"deflate", b"x-gzip")
 
 
-class Relayed(Owner):
+class Relayed:
     """What an answer may ask of its attempt."""
 
     __slots__ = ("added", "hide_usage", "limits", "operation", "request", "stream")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
@@ -20,18 +20,14 @@ LINGER_SECONDS = 1.0
 """How long the end of an answer that is whole for the client may take to come."""
 
 
-class Owner:
+class Owner(Protocol):
     """Who waits for the answer on a connection."""
-
-    __slots__ = ()
 
     def upstream_data(self, connection: UpstreamConnection) -> None:
         """`connection.reader` has something new."""
-        raise NotImplementedError
 
     def upstream_lost(self, connection: UpstreamConnection) -> None:
         """It was closed before its answer was whole."""
-        raise NotImplementedError
 
 
 class UpstreamConnection:
@@ -123,7 +119,7 @@ class UpstreamConnection:
             owner.upstream_lost(self)
 
 
-class _Linger(Owner):
+class _Linger:
     """Waits for the end of an answer that nobody needs any more, so that the connection can be used again."""
 
     __slots__ = ()
