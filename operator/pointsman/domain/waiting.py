@@ -4,7 +4,7 @@ Decided here: for what a request waits, and for what it does not. Not here: how 
 (`gateway/relay/waiting_room.py`, `gateway/relay/hold.py`).
 
 - A free slot at any candidate of a priority comes first. When all that could answer there are at their limit, a request
-  waits for a slot, once per priority; then it moves on to the next.
+  waits for a slot, so long in all for each priority; then it moves on to the next.
 - With `whileCold: Hold` a request waits for a target that is not ready yet (no pod, loading, its model being pulled),
   rather than go to a lower priority.
 - Nobody waits for a target that was already asked, nor when the request has no attempt left.
@@ -49,7 +49,7 @@ def worth_waiting(
     once: bool = False,
     acts: bool = False,
 ) -> Wait | None:
-    """`choice` is what would be asked otherwise; `waited` holds what the request has waited for already, with the rank
+    """`choice` is what would be asked otherwise; `waited` holds what the request has waited for in vain, with the rank
     of the targets."""
     if not ordering.excluded or not attempts_left(route, tried, fallback=fallback, once=once, acts=acts):
         return None

@@ -31,5 +31,5 @@ async def upstream() -> AsyncIterator[Callable[..., object]]:
 def no_silent_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """An exception that the loop swallowed is a failure of the test."""
     yield
-    found = [r.getMessage() for r in caplog.records if r.name == "asyncio" and r.levelname == "ERROR"]
+    found = [r.getMessage() for r in caplog.get_records("call") if r.name == "asyncio" and r.levelname == "ERROR"]
     assert not found

@@ -11,8 +11,8 @@ from tests.support.raw_client import Got, chat, chat_body, chat_request, connect
 from tests.support.running_gateway import Running, gateway, route, table
 from tests.support.simulated import Gate, simulated
 
-from pointsman.simulator.behaviour import Act, answers, says, sends, streams
-from pointsman.simulator.openai_bytes import ROLE, error
+from pointsman.simulator.behaviour import Act, Pause, Words, answers, says, sends, streams
+from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, error
 
 FAILS = answers(500, error("boom"))
 PATIENT = {"timeouts": {"total": "10s", "answer": "5s", "firstToken": "5s"}}
@@ -105,9 +105,6 @@ async def test_a_quick_first_token_asks_nobody_else() -> None:
 
 
 async def test_after_the_first_content_nothing_is_hedged() -> None:
-    from pointsman.simulator.behaviour import Pause, Words
-    from pointsman.simulator.openai_bytes import DONE, FINISH
-
     slow_middle = streams(ROLE, Words(1), Pause(1.0), Words(None, 1), FINISH, DONE)
     async with (
         simulated("a", slow_middle) as a,

@@ -326,3 +326,55 @@ async def test_metrics_show_the_limit_and_the_queue() -> None:
         gate.let(5)
         await asyncio.gather(*tasks)
         assert g.meter.waits == [("Slot", "Served")] * 3
+
+
+async def test_who_found_the_queue_full_is_asked_of_the_next_once() -> None:
+    gate = Gate()
+    async with (
+        simulated("a", gate) as a,
+        simulated("b", gate) as b,
+        gateway(
+            table(
+                [a.backend(**limits(1, queued=1, timeout="100ms")), b.backend()],
+                [route("a", "b", timeouts={"answer": "5s"})],
+            )
+        ) as g,
+    ):
+        tasks = ask(g, 1)
+        await a.until(lambda: a.now == 1)
+        tasks += ask(g, 1)
+        await waiting(g, 1)
+        tasks += ask(g, 1)
+        await b.until(lambda: b.now == 2)
+        assert g.meter.waits == [("Slot", "Full"), ("Slot", "TimedOut")]
+        gate.let(3)
+        got = await asyncio.gather(*tasks)
+        assert len(g.meter.attempts) == 3
+    assert [x.headers["x-pointsman-attempts"] for x in got] == ["1", "1", "1"]
+
+
+async def test_who_was_let_go_may_wait_again_for_as_long_as_is_left() -> None:
+    gate = Gate()
+    busy = answers(429, error("slow down"), "application/json", "retry-after: 1")
+    async with (
+        simulated("a", busy) as a,
+        simulated("b", gate) as b,
+        gateway(
+            table(
+                [a.backend(), b.backend(**limits(1, timeout="3s"))],
+                [route("a", "b", timeouts={"answer": "5s", "total": "10s"})],
+            )
+        ) as g,
+    ):
+        tasks = ask(g, 1)
+        await b.until(lambda: b.now == 1)  # `a` is saturated now
+        tasks += ask(g, 1)
+        await waiting(g, 1)
+        await until(lambda: g.machine("a").hindrance("m", "", g.state.clock()) is None)
+        g.state.waiting.look()
+        await a.until(lambda: len(a.seen) == 2)
+        await waiting(g, 1)
+        gate.let(2)
+        got = await asyncio.gather(*tasks)
+    assert {x.status for x in got} == {200}
+    assert {x.headers["x-pointsman-backend"] for x in got} == {"b"}

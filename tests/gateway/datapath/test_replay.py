@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from tests.support.engine import until
 from tests.support.raw_client import Got, chat_body, chat_request, connected
-from tests.support.running_gateway import Running, gateway, route, table
+from tests.support.running_gateway import Running, external, gateway, route, table
 from tests.support.simulated import Gate, simulated
 
 from pointsman.gateway.limits import Limits
-from pointsman.simulator.behaviour import answers
-from pointsman.simulator.openai_bytes import error
+from pointsman.simulator.behaviour import Act, Pause, Words, answers, streams
+from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, completion, error
 
 FAILS = answers(500, error("boom"))
 LARGE = "x" * 300_000
@@ -93,9 +94,6 @@ async def test_all_bodies_together_have_a_limit() -> None:
 
 
 async def test_the_first_content_frees_the_body() -> None:
-    from pointsman.simulator.behaviour import Act, Words, streams
-    from pointsman.simulator.openai_bytes import ROLE
-
     gate = Gate(streams(ROLE, Words(1), Act.SILENCE))
     async with (
         simulated("a", gate) as a,
@@ -120,9 +118,6 @@ async def test_a_client_that_leaves_frees_the_body() -> None:
 
 
 async def test_a_long_prompt_may_take_longer_until_its_first_token() -> None:
-    from pointsman.simulator.behaviour import Pause, Words, streams
-    from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE
-
     slow = streams(Pause(2), ROLE, Words(), FINISH, DONE)  # 0.6 s, twice `firstToken`
     async with (
         simulated("a", slow) as a,
@@ -133,3 +128,27 @@ async def test_a_long_prompt_may_take_longer_until_its_first_token() -> None:
         async with connected(g.port) as client:
             await client.send(chat_request(chat_body(stream=True)))
             assert (await client.receive()).headers["x-pointsman-backend"] == "b"
+
+
+async def test_a_backend_that_takes_a_large_request_slowly() -> None:
+    read = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read.wait()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(next(line for line in head.lower().split("\r\n") if line.startswith("content-length")).split()[1])
+        await reader.readexactly(length)
+        body = completion("ok")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+        writer.write(body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    backends = [external("a", f"http://127.0.0.1:{port}/v1")]
+    async with server, gateway(table(backends, [route("a", **PATIENT)])) as g, connected(g.port) as client:
+        await client.send(chat_request(chat_body(padding="x" * 20_000_000)))
+        await until(lambda: g.machine("a").in_flight == 1)
+        read.set()
+        assert (await client.receive()).status == 200

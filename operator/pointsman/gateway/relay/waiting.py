@@ -27,15 +27,16 @@ NEVER = float("inf")
 class Waiting(Waiter):
     """Of one request, made when it first waits."""
 
-    __slots__ = ("_exchange", "_hold_until", "_since", "_speak_at", "_until", "head_sent", "holding", "over", "seconds",
-                 "wait")  # fmt: skip
+    __slots__ = (
+        "_ends", "_exchange", "_since", "_speak_at", "_until", "head_sent", "holding", "over", "seconds", "wait",
+    )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self.wait: Wait | None = None
         """What it waits for now."""
         self.over: set[tuple[Awaited, int]] = set()
-        """What it has waited for, and will not again."""
+        """What it has waited for long enough, or had no room to: it will not again."""
         self.seconds = 0.0
         """Of all waits that are over."""
         self.holding = False
@@ -43,7 +44,8 @@ class Waiting(Waiter):
         self.head_sent = False
         self._since = 0.0
         self._until = NEVER
-        self._hold_until = NEVER
+        self._ends: dict[tuple[Awaited, int], float] = {}
+        """When each wait is over that was ever begun: whoever goes on and comes back does not begin anew."""
         self._speak_at = exchange.started + exchange.limits.silent_seconds if exchange.request.stream else NEVER
 
     @property
@@ -59,31 +61,34 @@ class Waiting(Waiter):
         """Waits for what is worth it instead of `choice`; False when there is no room anywhere."""
         exchange = self._exchange
         while wait is not None:
-            if self._join(wait, now):
+            end = self._ends.get((wait.awaited, wait.rank), NEVER)
+            if end > now and self._join(wait):
                 self.wait = wait
+                self._until = self._ends.setdefault((wait.awaited, wait.rank), now + self._patience(wait))
                 self._since = exchange.mark = now
                 exchange.reschedule()
                 return True
-            self._spend(wait, "Full")
+            self._spend(wait, "Full" if end > now else "TimedOut")
             wait = exchange.worth_waiting(ordering, choice)
         return False
 
-    def _join(self, wait: Wait, now: float) -> bool:
-        """Sets when the wait is over, too."""
+    def _patience(self, wait: Wait) -> float:
+        hold = self._exchange.route.hold
+        if wait.awaited is Awaited.WARMTH and hold is not None:
+            return hold.timeout
+        return max(b.capacity.queue_timeout for b in wait.backends if b.capacity is not None)
+
+    def _join(self, wait: Wait) -> bool:
         exchange = self._exchange
         state = exchange.state
         if wait.awaited is Awaited.SLOT:
-            self._until = now + max(b.capacity.queue_timeout for b in wait.backends if b.capacity is not None)
             return state.waiting.join(self, exchange.client.consumer(), wait.backends)
         hold = exchange.route.hold
         assert hold is not None
         if not state.held.join(self, exchange.route.name, hold.most, first=self.holding):
             return False
         exchange.path.watch_held()
-        if not self.holding:
-            self._hold_until = now + hold.timeout
         self.holding = True
-        self._until = self._hold_until
         return True
 
     def end(self, outcome: str, now: float) -> None:
@@ -97,13 +102,15 @@ class Waiting(Waiter):
         self._until = NEVER
         self.seconds += now - self._since
         exchange.awake()
+        served = outcome == "Served"
         if wait.awaited is Awaited.WARMTH:
             state.held.leave(self)
-            if outcome == "Served":
-                return  # it is told when it was true: `answered`
         else:
-            state.waiting.leave(self, served=outcome == "Served")
-        self._spend(wait, outcome)
+            state.waiting.leave(self, served=served)
+        if not served:
+            self._spend(wait, outcome)
+        elif wait.awaited is Awaited.SLOT:
+            self._tell(wait, outcome)  # of warmth it is told when it was true: `answered`
 
     def answered(self) -> None:
         """Content came: whatever it held for was worth it."""
@@ -116,6 +123,9 @@ class Waiting(Waiter):
         self.over.add((wait.awaited, wait.rank))
         if wait.awaited is Awaited.WARMTH:
             self.holding = False
+        self._tell(wait, outcome)
+
+    def _tell(self, wait: Wait, outcome: str) -> None:
         self._exchange.state.meter.waited(self._exchange.route.name, wait.awaited.value, outcome)
 
     # ---- what the rooms ask (`Waiter`)
@@ -153,7 +163,7 @@ class Waiting(Waiter):
         if now >= self._speak_at:
             self._speak()
             self._speak_at = now + self._exchange.limits.silent_seconds
-        if now >= self._until:
+        if self.wait is not None and now >= self._until:
             self.end("TimedOut", now)
             self._exchange.next()
 

@@ -95,6 +95,12 @@ class UpstreamConnection:
 
     # ---- asyncio's callbacks
 
+    def pause_writing(self) -> None:
+        """A large request goes out more slowly than it came in: it is in memory anyway."""
+
+    def resume_writing(self) -> None:
+        """The same."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
