@@ -14,9 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.report import GatewayReport, decode
-from pointsman.domain.table import RoutingTable, SecretValue, compile_table
+from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.gateway.admin import Admin
 from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
 from pointsman.gateway.insight.record import RequestRecord

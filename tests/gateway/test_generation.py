@@ -13,8 +13,9 @@ from tests.support.engine import Engine, Reply, until
 from tests.support.running_gateway import Recorder
 
 from pointsman.api.objects import LLMBackend
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import State
-from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
+from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue
 from pointsman.gateway.probes.prober import Prober
 from pointsman.gateway.state import GatewayState
 

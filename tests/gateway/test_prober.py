@@ -17,8 +17,9 @@ from aiohttp import web
 from tests.support.engine import Engine, Reply, until
 
 from pointsman.api.objects import LLMBackend
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import Probed, ProbeOutcome, State
-from pointsman.domain.table import Backend, PodEndpoint, RoutingTable, SecretValue, compile_table
+from pointsman.domain.table import Backend, PodEndpoint, RoutingTable, SecretValue
 from pointsman.gateway.probes.cheap import probe
 from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.probes.prober import Prober

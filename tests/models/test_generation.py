@@ -19,8 +19,9 @@ from tests.support.registry import TinyRegistry
 from tests.support.running_gateway import Recorder
 
 from pointsman.api.objects import LLMBackend
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import EndpointMachine, State
-from pointsman.domain.table import PodEndpoint, RoutingTable, compile_table
+from pointsman.domain.table import PodEndpoint, RoutingTable
 from pointsman.gateway.probes.prober import Prober
 from pointsman.gateway.state import GatewayState
 

@@ -10,8 +10,9 @@ from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.api.route import Needed, TaskType
 from pointsman.domain.book import HealthBook
 from pointsman.domain.candidates import Ordering, order
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import EndpointMachine
-from pointsman.domain.table import PodEndpoint, Route, RoutingTable, compile_table
+from pointsman.domain.table import PodEndpoint, Route, RoutingTable
 
 NOW = 1000.0
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import EndpointMachine
 from pointsman.domain.proxies import NO_PROXIES, Proxies
-from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
+from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue
 from pointsman.gateway.front.server import Server
 from pointsman.gateway.insight.events import Event, FellBack
 from pointsman.gateway.insight.record import RequestRecord

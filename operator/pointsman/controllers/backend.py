@@ -24,9 +24,9 @@ from pointsman.controllers.context import Context
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan, plan
 from pointsman.controllers.status_writer import StatusWriter
+from pointsman.domain.compiling import ca_bundle, missing_secret
 from pointsman.domain.folding import Health, fold_backend
 from pointsman.domain.references import references
-from pointsman.domain.table import ca_bundle, missing_secret
 from pointsman.engines.drivers import DRIVERS
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import (

@@ -12,8 +12,9 @@ from pointsman.api import meta
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers.book import ReportBook
 from pointsman.controllers.settings import Settings
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.references import References, references
-from pointsman.domain.table import RoutingTable, SecretValue, compile_table
+from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import ApplyClient
 from pointsman.kube.resources import BACKENDS, PODS, ROUTES, Obj, is_deleting

@@ -13,8 +13,8 @@ from tests.support.simulated import Gate, simulated
 
 from pointsman.api.objects import ModelRoute
 from pointsman.dialects.openai_operations import CHAT
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.sharing import Crew
-from pointsman.domain.table import compile_table
 from pointsman.gateway.explaining import explain
 from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
 from pointsman.gateway.sources.source import SourceStatus

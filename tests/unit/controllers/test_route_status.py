@@ -9,9 +9,9 @@ from tests.support.asked import backend, route
 from pointsman.api import meta
 from pointsman.controllers.keys import keys_of
 from pointsman.controllers.route_status import status
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.folding import RouteView
 from pointsman.domain.report import TargetState
-from pointsman.domain.table import compile_table
 from pointsman.kube.cache import Cache
 from pointsman.kube.resources import BACKENDS, ROUTES
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pointsman.api.backend import CaBundleRef
 from pointsman.api.objects import LLMBackend
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.references import References, references
-from pointsman.domain.table import SecretValue, compile_table
+from pointsman.domain.table import SecretValue
 from pointsman.domain.trust import Trust, certificates, read_bundle, untrusted
 
 

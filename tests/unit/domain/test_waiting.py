@@ -10,9 +10,9 @@ from pointsman.api.objects import LLMBackend
 from pointsman.domain.attempts import Tried, next_attempt, surrender
 from pointsman.domain.book import HealthBook
 from pointsman.domain.candidates import Barred, Ordering, Place, order
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.failure import fault
 from pointsman.domain.sharing import Crew
-from pointsman.domain.table import compile_table
 from pointsman.domain.verdict import Judgement, Verdict, Why
 from pointsman.domain.waiting import Awaited, Wait, worth_waiting
 

@@ -19,8 +19,9 @@ from pointsman.api.objects import LLMBackend
 from pointsman.controllers import children, pull_job
 from pointsman.controllers.gateway_children import children as gateway_children
 from pointsman.controllers.plan_backend import plan
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.references import References
-from pointsman.domain.table import SecretValue, compile_table
+from pointsman.domain.table import SecretValue
 from pointsman.engines.drivers import DRIVERS
 
 FOLDER = Path(__file__).parent / "golden"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.support.running_gateway import external
 
 from pointsman.api.objects import LLMBackend
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.sharing import ALONE, Crew
-from pointsman.domain.table import Backend, compile_table
+from pointsman.domain.table import Backend
 from pointsman.gateway.relay.hold import SCOUT_SECONDS, Hold
 from pointsman.gateway.relay.waiting_room import Waiter, WaitingRoom
 

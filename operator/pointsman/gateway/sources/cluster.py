@@ -1,7 +1,7 @@
 """In a cluster: the table comes from the resources of one namespace, as the API server shows them.
 
 Decided here: what is watched, when it is compiled, what happens while the API server is away. Not here: what the
-objects mean (`resources.py`, `domain/table.py`).
+objects mean (`resources.py`, `domain/compiling.py`).
 
 - Changes are gathered for `GATHER_SECONDS`; a table that equals the one in service is not put in its place, so that
   neither a status that is written nor a list that is repeated disturbs traffic.
@@ -20,10 +20,11 @@ from pathlib import Path
 from pointsman.api import meta
 from pointsman.api.backend import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import ProbeOutcome
 from pointsman.domain.references import references
 from pointsman.domain.sharing import Crew, crew
-from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue, compile_table
+from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue
 from pointsman.gateway.probes.cheap import probe
 from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.sources import saved

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from pointsman.domain.table import RoutingTable, compile_table
+from pointsman.domain.compiling import compile_table
+from pointsman.domain.table import RoutingTable
 from pointsman.gateway.sources.manifests import EMPTY, ManifestError, Manifests, load, manifest_files
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState

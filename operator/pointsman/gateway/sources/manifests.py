@@ -2,7 +2,7 @@
 and line.
 
 Decided here: what a directory of files says, and what is wrong with it. Not here: when it is read again (`files.py`)
-and what the resources amount to (`domain/table.py`, the same function as in a cluster).
+and what the resources amount to (`domain/compiling.py`, the same function as in a cluster).
 
 Only the files of the directory itself count (`.yaml`, `.yml`, `.json`; names that begin with a dot do not; symbolic
 links are followed, which is how a mounted ConfigMap looks). Status, namespace and age in a file mean nothing. A file
