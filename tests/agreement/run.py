@@ -1,0 +1,255 @@
+"""Explains a request, sends it, and compares; one after another, for the state must not change between the two.
+
+What changes it all the same is told apart: a check of the gateway's, or a pause that ends, just then. Such requests are
+counted and not judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.agreement.world import BACKENDS, MODELS, ROUTES, Request, manifests, request
+from tests.faults.run import Events
+from tests.support.gateway_process import GatewayProcess, gateway_process
+from tests.support.raw_client import RawClient
+
+from pointsman.conform.answer_scenarios import CALLER, DENIED, LIMIT, LOADING, NO_MODEL, OVERFLOW
+from pointsman.simulator import connection as wire
+from pointsman.simulator.backend import SimulatedBackend
+from pointsman.simulator.behaviour import Act, Behaviour, Words, answers, says, sends, streams
+from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, error
+
+UNABLE = answers(400, OVERFLOW)
+"""Passed over, and nothing is remembered of it."""
+FAULTS: tuple[tuple[Behaviour, int], ...] = (
+    (answers(500, error("CUDA error: out of memory")), 8),
+    (sends(Act.RESET), 4),
+    (answers(429, LIMIT, "application/json", "retry-after: 1"), 6),
+    (answers(429, LIMIT), 6),
+    (answers(503, LOADING), 2),
+    (answers(404, NO_MODEL), 1),
+    (answers(401, DENIED), 1),
+    (UNABLE, 4),
+)
+HELD = 6
+"""Streams that are kept open, so that backends have something in flight."""
+NEAR = 0.15
+"""Seconds: a pause that ends so soon may be over when the request comes."""
+
+
+@dataclass
+class Outcome:
+    """`judged` requests by what was compared."""
+
+    requests: int
+    seconds: float = 0.0
+    judged: Counter[str] = field(default_factory=Counter)
+    changed: int = 0
+    """Requests that met a change of state between the two: not judged."""
+    findings: list[str] = field(default_factory=list)
+    places: Counter[str] = field(default_factory=Counter)
+    barred: Counter[str] = field(default_factory=Counter)
+    strategies: Counter[str] = field(default_factory=Counter)
+
+
+class Backends:
+    """Eight backends; each attempt gets the next behaviour of the plan."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[tuple[str, str]] = []
+        """(backend, model) of each attempt of the request that is under way."""
+        self.plan: list[Behaviour] = []
+        self.release = asyncio.Event()
+        self.all = {name: SimulatedBackend(name, MODELS, 1.0) for name in BACKENDS}
+        for name, backend in self.all.items():
+            backend.choose = lambda r, name=name: self._choose(name, r)  # type: ignore[misc]
+
+    def _choose(self, name: str, request: wire.Request) -> Behaviour:
+        if request.headers["x-request-id"].startswith("held"):
+            return self._hold
+        self.arrivals.append((name, str(request.json["model"])))
+        return self.plan[min(len(self.arrivals), len(self.plan)) - 1]
+
+    async def _hold(self, connection: wire.Connection, request: wire.Request) -> None:
+        await streams(ROLE, Words(2))(connection, request)
+        await self.release.wait()
+        for piece in (FINISH, DONE):
+            await connection.chunk(
+                b"data: " + (piece if isinstance(piece, bytes) else json.dumps(piece).encode()) + b"\n\n"
+            )
+        await connection.end_stream()
+
+    @property
+    def down(self) -> set[str]:
+        return {name for name, backend in self.all.items() if not backend.listening}
+
+
+class Run:
+    def __init__(self, seed: int, gateway: GatewayProcess, backends: Backends, events: Events, requests: int) -> None:
+        self._seed = seed
+        self._draw = random.Random(f"{seed}/run")
+        self._gateway = gateway
+        self._backends = backends
+        self._events = events
+        self._held: list[asyncio.Task[None]] = []
+        self.outcome = Outcome(requests)
+
+    async def go(self, http: aiohttp.ClientSession) -> Outcome:
+        began = time.monotonic()
+        async with self._connection() as client:
+            for number in range(self.outcome.requests):
+                await self._disturb(http)
+                await self._one(http, client, request(self._seed, number), number)
+        await self._let_go()
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[RawClient]:
+        port = int(self._gateway.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+        yield RawClient(reader, writer)
+        writer.close()
+
+    # ---- what changes the state
+
+    async def _disturb(self, http: aiohttp.ClientSession) -> None:
+        draw = self._draw
+        chance = draw.random()
+        if chance < 0.004:
+            await draw.choice(list(self._backends.all.values())).refuse()
+        elif chance < 0.02:
+            for name in self._backends.down:
+                await self._backends.all[name].listen_again()
+        elif chance < 0.03:
+            asked = {"route": f"r{draw.randrange(ROUTES)}", "backend": draw.choice(BACKENDS), "seconds": 0.5}
+            async with http.post(f"{self._gateway.admin}/v1/drill", json=asked) as answer:
+                assert answer.status in (200, 404, 409)
+        elif chance < 0.06 and len(self._held) < HELD:
+            await self._hold()
+        elif chance < 0.065:
+            await self._let_go()
+
+    async def _hold(self) -> None:
+        """A stream that stays open."""
+        begun = asyncio.Event()
+
+        async def held() -> None:
+            async with self._connection() as client:
+                body = json.dumps({"model": f"exact-{self._draw.randrange(ROUTES)}", "stream": True, "messages": []})
+                await client.send(_bytes({"x-request-id": f"held-{id(begun)}"}, body.encode()))
+                got = await client.receive(head_only=True)
+                begun.set()
+                if got.status == 200:
+                    await client.reader.readuntil(b"0\r\n\r\n")
+
+        task = asyncio.create_task(held())
+        waiting = asyncio.create_task(begun.wait())
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        waiting.cancel()
+        self._held.append(task)
+
+    async def _let_go(self) -> None:
+        self._backends.release.set()
+        for task in self._held:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await asyncio.wait_for(task, 10)
+        self._held.clear()
+        self._backends.release = asyncio.Event()
+
+    # ---- one request
+
+    async def _one(self, http: aiohttp.ClientSession, client: RawClient, asked: Request, number: int) -> None:
+        draw = self._draw
+        backends = self._backends
+        kind = draw.choices(("every one unable", "good", "faults"), (5, 2, 4))[0]
+        if kind == "every one unable":
+            backends.plan = [UNABLE]
+        elif kind == "good":
+            backends.plan = [says]
+        else:
+            faults = draw.choices([f for f, _ in FAULTS], [w for _, w in FAULTS], k=draw.randint(1, 6))
+            backends.plan = [*faults, answers(400, CALLER)]
+        backends.arrivals.clear()
+        down = backends.down
+        began = time.monotonic()
+        async with http.post(f"{self._gateway.admin}/v1/explain", data=asked.body, headers=asked.headers) as answer:
+            told = await answer.json()
+            assert answer.status == 200, told
+        await client.send(_bytes(asked.headers, asked.body))
+        got = await client.receive()
+        self._compare(kind, asked, told, down, got.status, began)
+
+    def _compare(
+        self, kind: str, asked: Request, told: dict[str, Any], down: set[str], status: int, began: float
+    ) -> None:
+        outcome = self.outcome
+        wanted = [(c["backend"], c["upstreamModel"]) for c in told["candidates"] if c["backend"] not in down]
+        places = [c["place"] for c in told["candidates"]]
+        went = list(self._backends.arrivals)
+        if "LeastBad" in places:
+            # One attempt goes to the least bad.
+            wanted, went = wanted[:1], went[:1]
+        if kind == "good":
+            wanted = wanted[:1]
+        right = went == wanted
+        if kind == "faults" and went != wanted:
+            # Who has been asked in vain may be asked once more in the end; or somebody's word was final.
+            right = went == wanted[: len(went)] if len(went) <= len(wanted) else went[: len(wanted)] == wanted
+            right = right and bool(went) == bool(wanted)
+        if not right and self._changed(told, began):
+            outcome.changed += 1
+            return
+        outcome.judged[kind] += 1
+        outcome.places.update(places[:1])
+        outcome.barred.update(e["reason"] for e in told["excluded"])
+        outcome.strategies[told["strategy"]] += 1
+        if not right:
+            names = " ".join("/".join(w) for w in wanted)
+            outcome.findings.append(
+                f"{asked.id} ({kind}, {told['route']}, {told['strategy']}): explained {names or 'nobody'},"
+                f" went to {' '.join('/'.join(w) for w in went) or 'nobody'}, {status}; places {places}"
+            )
+
+    def _changed(self, told: dict[str, Any], began: float) -> bool:
+        if any(e["secondsLeft"] is not None and e["secondsLeft"] <= NEAR for e in told["excluded"]):
+            return True
+        return any(c.at >= began - 0.01 and c.reason not in ("Refused",) for c in self._events.changes[-3:])
+
+
+def _bytes(headers: dict[str, str], body: bytes) -> bytes:
+    lines = [
+        "POST /v1/chat/completions HTTP/1.1", "host: gateway", "content-type: application/json",
+        f"content-length: {len(body)}", *(f"{k}: {v}" for k, v in headers.items()),
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def run(folder: Path, seed: int, requests: int) -> Outcome:
+    backends = Backends()
+    for backend in backends.all.values():
+        await backend.start("127.0.0.1", 0)
+    try:
+        (folder / "all.yaml").write_text(manifests(seed, {n: b.port for n, b in backends.all.items()}))
+        async with gateway_process(folder) as gateway, aiohttp.ClientSession() as http:
+            events = Events()
+            reading = asyncio.create_task(events.follow(gateway.admin))
+            await asyncio.wait_for(events.greeted.wait(), 10)
+            outcome = await Run(seed, gateway, backends, events, requests).go(http)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            outcome.findings += [f"the gateway logged: {m['message']}" for m in gateway.messages("error")]
+    finally:
+        for backend in backends.all.values():
+            await backend.refuse()
+    return outcome
