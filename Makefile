@@ -37,7 +37,7 @@ test-gateway: setup ## The gateway on real sockets
 
 .PHONY: test-faults
 test-faults: setup ## Random faults, judged by a model; random bytes, against a second parser
-	@$(RUN) pytest -q tests/faults tests/fuzz
+	@$(RUN) pytest -q tests/faults tests/agreement tests/fuzz
 
 .PHONY: test-models
 test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves
@@ -53,7 +53,11 @@ e2e: setup programs images test-compiled ## The longest tier: real pods and a re
 
 .PHONY: test-compiled
 test-compiled: setup ## The gateway's tests once more, on its compiled data path
-	@PYTHONPATH="$$($(RUN) python -m tests.compiled)" $(RUN) pytest -q tests/gateway tests/faults tests/unit/dialects
+	@PYTHONPATH="$$($(RUN) python -m tests.compiled)" $(RUN) pytest -q tests/gateway tests/faults tests/fuzz tests/unit/dialects
+
+.PHONY: agreement
+agreement: setup ## 10,000 random requests: where explain says that they go, and where they go
+	@$(RUN) python -m tests.agreement --write
 
 .PHONY: faults
 faults: setup ## 100,000 requests under random faults, then the same while the configuration changes; writes the figures

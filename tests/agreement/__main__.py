@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 from tests.agreement.run import Outcome, run
+from tests.faults import report
 
 
 def text(outcome: Outcome) -> str:
@@ -30,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.agreement")
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--write", action="store_true", help="write the figures to the documentation")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with (
@@ -40,6 +42,8 @@ def main() -> None:
     print(text(outcome))
     for finding in outcome.findings[:40]:
         print(f"- {finding}")
+    if options.write:
+        report.write_agreement(outcome, options.seed)
     sys.exit(1 if outcome.findings else 0)
 
 

@@ -7,17 +7,21 @@ import platform
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.faults.faults import FAULTS, End
 from tests.faults.run import Outcome
 
+if TYPE_CHECKING:
+    from tests.agreement.run import Outcome as Agreement
+
 PAGE = Path(__file__).parents[2] / "docs" / "failover-run.md"
 HEAD = """# A hundred thousand requests under random faults
 
-Written by `make faults`. A real `pointsman gateway` stands between real clients and six backends that misbehave at
-random, each in a process of its own; every fault of the [table](failover.md) is among them, streams and not. Both sides
-write down every byte's worth of what happened, and a model (`tests/faults/model.py`), which shares no code with the
-gateway, says of each request whether it went right:
+Written by `make faults` and `make agreement`. A real `pointsman gateway` stands between real clients and eleven
+backends that misbehave at random, in processes of their own; the faults of the [table](failover.md) are among them,
+streams and not. Both sides write down everything that happened, and a model (`tests/faults/model.py`), which shares no
+code with the gateway, says of each request whether it went right:
 
 - a route with one healthy backend at its end answers every request: none may fail;
 - each answer carries a token of its backend, its request and its attempt: no answer is lost, spliced, duplicated or
@@ -50,13 +54,60 @@ def text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+ONE = "## One configuration"
+RELOADED = "## With the configuration reloaded throughout"
+EXPLAINED = "## What explain says, and what happens"
+
+
 def write(outcome: Outcome, seed: int, workers: int, *, reload: bool) -> None:
-    """Writes the section of this kind of run, and leaves the other."""
-    title = "## With the configuration reloaded throughout" if reload else "## One configuration"
-    other = _sections(PAGE.read_text()) if PAGE.exists() else {}
-    other[title] = f"{title}\n\n{_body(outcome, seed, workers)}"
-    order = ("## One configuration", "## With the configuration reloaded throughout")
-    PAGE.write_text("\n".join([HEAD, *(other[t].rstrip() + "\n" for t in order if t in other)]))
+    """Writes the section of this kind of run, and leaves the others."""
+    _put(RELOADED if reload else ONE, _body(outcome, seed, workers))
+
+
+def write_agreement(outcome: Agreement, seed: int) -> None:
+    """The same for `python -m tests.agreement`."""
+    rows = [
+        ("date, machine", _machine()),
+        ("seed", str(seed)),
+        ("requests", f"{outcome.requests:,} in {outcome.seconds:.0f} s"),
+        ("met a change of state between the two (not judged)", f"{outcome.changed:,}"),
+        ("**disagreements**", f"**{len(outcome.findings)}**"),
+    ]
+    counts = [
+        ("compared", outcome.judged),
+        ("strategy", outcome.strategies),
+        ("place of the first candidate", outcome.places),
+        ("left out for", outcome.barred),
+    ]
+    out = [
+        "`python -m tests.agreement`, written by `make agreement`: random tables with every strategy, rules, weights,"
+        " patterns, capabilities, prices and limits; random requests; backends busy, denied, loading, without the"
+        " model, down, full, drilled. Each request is explained, then sent. *Every one unable* walks the whole order to"
+        " its end; *faults* change the state on the way, so that only the first is compared, and the whole order where"
+        " no backend has two places.",
+        "",
+        *_table(rows),
+    ]
+    for what, counter in counts:
+        out += ["", f"| {what} | |", "| --- | --- |", *(f"| {k} | {n:,} |" for k, n in counter.most_common())]
+    _put(EXPLAINED, "\n".join(out) + "\n")
+
+
+def _put(title: str, text: str) -> None:
+    sections = _sections(PAGE.read_text()) if PAGE.exists() else {}
+    sections[title] = f"{title}\n\n{text}"
+    order = (ONE, RELOADED, EXPLAINED)
+    PAGE.write_text("\n".join([HEAD, *(sections[t].rstrip() + "\n" for t in order if t in sections)]))
+
+
+def _table(rows: list[tuple[str, str]]) -> list[str]:
+    return ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows)]
+
+
+def _machine() -> str:
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    cores = len(os.sched_getaffinity(0))
+    return f"{date}, {cores} cores, Python {platform.python_version()}, Linux {platform.release()}"
 
 
 def _sections(page: str) -> dict[str, str]:
@@ -66,11 +117,9 @@ def _sections(page: str) -> dict[str, str]:
 
 def _body(outcome: Outcome, seed: int, workers: int) -> str:
     verdict = outcome.verdict
-    date = datetime.now(UTC).strftime("%Y-%m-%d")
-    cores = len(os.sched_getaffinity(0))
     attempts = sum(map(len, verdict.attempts.values()))
     rows = [
-        ("date, machine", f"{date}, {cores} cores, Python {platform.python_version()}, Linux {platform.release()}"),
+        ("date, machine", _machine()),
         ("seed", str(seed)),
         ("requests", f"{outcome.requests:,} ({workers} in flight, {outcome.requests / outcome.seconds:.0f} a second)"),
         ("attempts that reached a backend", f"{attempts:,}"),
@@ -84,7 +133,7 @@ def _body(outcome: Outcome, seed: int, workers: int) -> str:
         ("the gateway's CPU and peak memory", f"{outcome.cpu:.0f} s, {outcome.memory:.0f} MiB"),
         ("**findings of the model**", f"**{len(outcome.findings)}**"),
     ]
-    out = ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows), ""]
+    out = [*_table(rows), ""]
     out += ["| what the client got | requests |", "| --- | --- |"]
     out += [f"| {what} | {n:,} |" for what, n in verdict.results.most_common()]
     out += ["", "| fault | met | what must follow |", "| --- | --- | --- |"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -358,3 +359,17 @@ async def test_reload_in_the_middle(upstream: Any) -> None:
         got = await request
         assert got.text == "onetwo"
         assert got.headers["x-pointsman-backend"] == "a"
+
+
+async def test_a_backend_of_several_routes_has_its_place_in_each(upstream: Any) -> None:
+    """The same model of the same backend stands elsewhere in another route; what was tried is known in both."""
+    a = await upstream(answers(400, error("too long", "context_length_exceeded")))
+    b = await upstream(answers(400, error("too long", "context_length_exceeded")))
+    one, two = route("a", "b", models=("one",), maxAttempts=8), route("b", "a", models=("two",), maxAttempts=8)
+    backends = [at("a", a), at("b", b)]
+    compiled = table(backends, [one, replace(two, meta=replace(two.meta, name="r2"))])
+    async with gateway(compiled) as g:
+        for model in ("one", "two", "one"):
+            assert (await chat(g.port, model=model)).status == 400
+    asked = [attempt.backend for attempt in g.meter.attempts]
+    assert asked == ["a", "b", "b", "a", "a", "b"]

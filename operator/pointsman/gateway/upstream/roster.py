@@ -83,7 +83,8 @@ class Roster:
         self._limits = limits
         self._clock = clock
         self._entries: dict[str, Entry] = {}
-        self._lanes: dict[tuple[str, str, str], Lane] = {}
+        self._lanes: dict[tuple[int, str], Lane] = {}
+        """By the target itself: the same model of the same backend is another target, in another place, elsewhere."""
         self._pools: dict[str, EndpointPool] = {}
 
     def succeed(self, before: Roster) -> None:
@@ -114,7 +115,7 @@ class Roster:
         return entry
 
     def lane(self, target: Target, endpoint: Endpoint) -> Lane:
-        key = (target.backend.name, target.model, endpoint.key)
+        key = (id(target), endpoint.key)  # the lane keeps its target alive
         lane = self._lanes.get(key)
         if lane is None:
             # The endpoint may be gone from the book already, for a request that started before it went.
