@@ -159,6 +159,20 @@ def test_hold_waits_for_the_first_pod_and_for_a_model_being_pulled() -> None:
     assert what(worth_waiting(compiled.routes["r"], o, choice, (), (), fallback=True)) == ("Warmth", 0, ["a"])
 
 
+def test_a_missing_model_is_waited_for_only_where_we_pull_it() -> None:
+    missing = Judgement(Verdict.MODEL_MISSING, Why.MODEL_NOT_FOUND)
+    for first, waits in ((ollama("a"), ("Warmth", 0, ["a"])), (free("a"), None)):
+        compiled = table([first, free("b")], [route("a", "b", whileCold="Hold")], {"a": [1234]})
+        book = HealthBook()
+        book.adopt(compiled, NOW)
+        backend = compiled.backends["a"]
+        model, key = backend.models["m"], backend.endpoints[0].key
+        book.observe_answer(key, missing, model=model, request="x", now=NOW, waited_since=NOW)
+        o = order(compiled.routes["r"], book, NOW)
+        choice = next_attempt(compiled.routes["r"], o, (), fallback=True)
+        assert what(worth_waiting(compiled.routes["r"], o, choice, (), (), fallback=True)) == waits
+
+
 def test_hold_does_not_wait_for_a_cold_one_behind_a_warm_one() -> None:
     w = World(free("a"), free("b"), whileCold="Hold")
     w.loading("b")
