@@ -28,6 +28,8 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
 _OPERATIONS = {b"/v1" + operation.path.encode(): operation for operation in OPERATIONS}
 MODELS = b"/v1/models"
+_STORED = (b"/v1/responses/", b"/v1/chat/completions/", b"/v1/conversations")
+_THERE_IS = f"there is POST {', '.join(p.decode() for p in _OPERATIONS)}, GET {MODELS.decode()}"
 _NAMES_SHOWN = 50
 
 
@@ -39,20 +41,29 @@ def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchang
         request_id = path.new_id()
     operation = _OPERATIONS.get(request.path)
     if operation is not None:
-        if request.method != b"POST":
-            _no(path, client, request, request_id, _wrong_method("POST"), b"allow: POST\r\n")
-            return None
-        return _generate(path, client, operation, request, request_id)
-    if request.path == MODELS or request.path.startswith(MODELS + b"/"):
-        if request.method not in (b"GET", b"HEAD"):
-            _no(path, client, request, request_id, _wrong_method("GET"), b"allow: GET, HEAD\r\n")
-            return None
-        _models(path, client, request, request_id)
-        return None
-    text = request.path[:128].decode("ascii", "replace")
-    complaint = Complaint(404, f"there is no {text} here: POST /v1/chat/completions, GET /v1/models", "not_found")
-    _no(path, client, request, request_id, complaint)
+        if request.method == b"POST":
+            return _generate(path, client, operation, request, request_id)
+        _refuse_method(path, client, request, request_id, b"POST", operation.name)
+    elif request.path == MODELS or request.path.startswith(MODELS + b"/"):
+        if request.method in (b"GET", b"HEAD"):
+            _models(path, client, request, request_id)
+        else:
+            _refuse_method(path, client, request, request_id, b"GET, HEAD", "models")
+    else:
+        _no(path, client, request, request_id, unknown_url(request.method, request.path))
     return None
+
+
+def unknown_url(method: bytes, path: bytes) -> Complaint:
+    """What OpenAI says of an address that it does not have, and what there is instead."""
+    text = f"{method.decode('ascii', 'replace')} {path[:128].decode('ascii', 'replace')}"
+    if b"/v1" + path in _OPERATIONS or b"/v1" + path == MODELS:
+        hint = "the base URL of a client ends in /v1 here"
+    elif path.startswith(_STORED):
+        hint = "what a backend has stored is not relayed: ask the backend itself"
+    else:
+        hint = _THERE_IS
+    return Complaint(404, f"Unknown request URL: {text}: {hint}", "unknown_url")
 
 
 def _generate(
@@ -62,15 +73,15 @@ def _generate(
     headers = request.headers
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         complaint = Complaint(415, "send the body without Content-Encoding", "unsupported_encoding")
-        _no(path, client, request, request_id, complaint)
+        _no(path, client, request, request_id, complaint, operation=operation.name)
         return None
     asked = operation.parse(request.body)
     if not isinstance(asked, ChatRequest):
-        _no(path, client, request, request_id, asked)
+        _no(path, client, request, request_id, asked, operation=operation.name)
         return None
     entry = path.roster.entry(asked.model)
     if entry is None:
-        _no(path, client, request, request_id, unknown_model(path, asked.model))
+        _no(path, client, request, request_id, unknown_model(path, asked.model), operation=operation.name)
         return None
     trace = b""
     fallback = True
@@ -78,7 +89,8 @@ def _generate(
         trace, fallback = _trace(headers), headers.get(b"x-pointsman-fallback", b"").lower() != b"none"
         task = headers.get(TASK_HEADER)
         if task is not None and not take_task(asked, task):
-            _no(path, client, request, request_id, Complaint(400, UNKNOWN_TASK, "invalid_task_type", TASK_FIELD))
+            complaint = Complaint(400, UNKNOWN_TASK, "invalid_task_type", TASK_FIELD)
+            _no(path, client, request, request_id, complaint, operation=operation.name)
             return None
     exchange = Exchange(
         path, client, operation, asked, entry, headers, request_id, trace, fallback, request.keep_alive, started
@@ -113,17 +125,32 @@ def _models(path: DataPath, client: ClientConnection, request: Request, request_
     else:
         name = unquote_to_bytes(request.path[len(MODELS) + 1 :]).decode("utf-8", "replace")
         if path.state.table.find(name) is None:
-            _no(path, client, request, request_id, unknown_model(path, name))
+            _no(path, client, request, request_id, unknown_model(path, name), operation="models")
             return
         body = model_body(name)
     extra = b"x-request-id: %b\r\n" % request_id
-    answer = replies.whole(200, replies.JSON, extra, body, request.keep_alive and not path.leaving)
+    answer = replies.whole(200, replies.JSON, extra, body, _alive(path, request))
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
+    path.answered(request_id, "models")
     client.finished(path.clock())
 
 
-def _wrong_method(method: str) -> Complaint:
-    return Complaint(405, f"this path wants {method}", "method_not_allowed")
+def _refuse_method(
+    path: DataPath, client: ClientConnection, request: Request, request_id: bytes, allowed: bytes, operation: str
+) -> None:
+    allow = b"allow: %b, OPTIONS\r\n" % allowed
+    if request.method == b"OPTIONS":
+        client.reply(replies.nothing(allow + b"x-request-id: %b\r\n" % request_id, _alive(path, request)))
+        path.answered(request_id, operation)
+        client.finished(path.clock())
+        return
+    where = f"{request.method.decode('ascii', 'replace')} on {request.path[:128].decode('ascii', 'replace')}"
+    complaint = Complaint(405, f"Not allowed to {where}: it takes {allowed.decode()}", "method_not_supported")
+    _no(path, client, request, request_id, complaint, allow, operation)
+
+
+def _alive(path: DataPath, request: Request) -> bool:
+    return request.keep_alive and not path.leaving
 
 
 def _no(
@@ -133,10 +160,11 @@ def _no(
     request_id: bytes,
     complaint: Complaint,
     extra: bytes = b"",
+    operation: str = "",
 ) -> None:
     body = complaint_body(complaint)
     extra += b"x-request-id: %b\r\nx-should-retry: false\r\n" % request_id
-    answer = replies.whole(complaint.status, replies.JSON, extra, body, request.keep_alive and not path.leaving)
+    answer = replies.whole(complaint.status, replies.JSON, extra, body, _alive(path, request))
     client.reply(answer[: -len(body)] if request.method == b"HEAD" else answer)
-    path.complained(request_id, complaint)
+    path.complained(request_id, complaint, operation)
     client.finished(path.clock())

@@ -28,12 +28,12 @@ FIRST_TOKEN_SECONDS = (
 )  # fmt: skip
 PER_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _SUCCESS = Verdict.SUCCESS.value
-_FIXED = ("chat", "openai")
+_PROVIDER = "openai"
 _LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "backend")
 
 
 class _Served:
-    """What one backend did for one name."""
+    """What one backend did for one name and operation."""
 
     __slots__ = ("broken", "first_token", "input", "output", "per_token", "whole")
 
@@ -50,11 +50,11 @@ class GenAiFigures:
     """Called once a request: one look-up and a bisection for each figure that is known."""
 
     def __init__(self) -> None:
-        self._served: dict[tuple[str, str], _Served] = {}
+        self._served: dict[tuple[str, str, str], _Served] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a request that a route has. An unknown figure is left out: it is never zero."""
-        key = (record.model, record.backend)
+        key = (record.operation, record.model, record.backend)
         served = self._served.get(key)
         if served is None:
             served = self._served[key] = _Served()
@@ -86,8 +86,8 @@ class GenAiFigures:
             "gen_ai_server_request_duration_seconds",
             "From the request's first byte to the answer's last; error_type is empty for a whole answer.", "error_type",
         )  # fmt: skip
-        for key, served in self._served.items():
-            labels = (*_FIXED, *key)
+        for (operation, model, backend), served in self._served.items():
+            labels = (operation, _PROVIDER, model, backend)
             served.input.add_to(tokens, (*labels, "input"))
             served.output.add_to(tokens, (*labels, "output"))
             served.first_token.add_to(first, labels)

@@ -8,14 +8,14 @@ class RequestRecord:
 
     __slots__ = (
         "asked", "attempts", "backend", "completion_tokens", "consumer", "first_token_ms", "model", "ms",
-        "overhead_us", "prompt_tokens", "queued_ms", "request_id", "route", "status", "stream", "verdict", "why",
+        "operation", "overhead_us", "prompt_tokens", "queued_ms", "request_id", "route", "status", "stream", "verdict", "why",
     )  # fmt: skip
 
     def __init__(
         self, request_id: str, route: str, model: str, status: int, stream: bool, ms: float, attempts: int,
         backend: str, verdict: str, why: str, first_token_ms: float | None, overhead_us: int,
         prompt_tokens: int | None, completion_tokens: int | None, consumer: str = "", queued_ms: float | None = None,
-        asked: str = "",
+        asked: str = "", operation: str = "chat",
     ) -> None:  # fmt: skip
         self.request_id = request_id
         self.route = route
@@ -44,11 +44,14 @@ class RequestRecord:
         """Of a request that waited for a slot, or for a target that was not ready."""
         self.asked = asked
         """What the client asked for, where that is not `model` but matches it."""
+        self.operation = operation
+        """`chat`, `text_completion`, `embeddings`, `responses`, `models`; empty when it is none of ours."""
 
     def fields(self) -> dict[str, str | int | float | bool]:
         """What is known, by name, in the order of the access log."""
         known: dict[str, str | int | float | bool | None] = {
-            "request_id": self.request_id, "route": self.route, "model": self.model, "status": self.status,
+            "request_id": self.request_id, "operation": self.operation, "route": self.route, "model": self.model,
+            "status": self.status,
             "stream": self.stream, "ms": self.ms, "attempts": self.attempts, "backend": self.backend,
             "verdict": self.verdict, "why": self.why, "first_token_ms": self.first_token_ms,
             "overhead_us": self.overhead_us, "prompt_tokens": self.prompt_tokens,

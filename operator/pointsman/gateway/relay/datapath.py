@@ -10,7 +10,7 @@ from ssl import SSLContext
 from pointsman.dialects.request import Complaint
 from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend
-from pointsman.domain.verdict import Verdict
+from pointsman.domain.verdict import Verdict, Why
 from pointsman.gateway.insight.events import Event, HealthChanged, TableChanged
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.limits import Limits
@@ -84,11 +84,18 @@ class DataPath:
         if self.state.access_log is not None:
             self.state.access_log(record)
 
-    def complained(self, request_id: bytes, complaint: Complaint) -> None:
+    def complained(self, request_id: bytes, complaint: Complaint, operation: str = "") -> None:
         """A request was refused before it reached a route."""
+        self._without_route(request_id, operation, complaint.status, Verdict.CALLER.value, complaint.code or "")
+
+    def answered(self, request_id: bytes, operation: str) -> None:
+        """A request was answered that needs no route."""
+        self._without_route(request_id, operation, 200, Verdict.SUCCESS.value, Why.ANSWERED.value)
+
+    def _without_route(self, request_id: bytes, operation: str, status: int, verdict: str, why: str) -> None:
         record = RequestRecord(
-            request_id.decode("latin-1"), "", "", complaint.status, False, 0.0, 0, "", Verdict.CALLER.value,
-            complaint.code or "", None, 0, None, None,
+            request_id.decode("latin-1"), "", "", status, False, 0.0, 0, "", verdict, why, None, 0, None, None,
+            operation=operation,
         )  # fmt: skip
         self.state.meter.request_started()
         self.state.meter.request_finished(record)

@@ -371,6 +371,7 @@ class Exchange:
                 last.first_token_ms if last else None, self._overhead_us,
                 usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
                 "", self.waiting.seconds * 1000 if self.waiting is not None else None, "" if model == name else model,
+                self.operation.name,
             ),
         )  # fmt: skip
         # The attempts know their exchange: without this only the garbage collector would end both.

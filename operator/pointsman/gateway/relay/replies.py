@@ -29,6 +29,11 @@ def whole(status: int, content_type: bytes, extra: bytes, body: bytes, keep_aliv
     )  # fmt: skip
 
 
+def nothing(extra: bytes, keep_alive: bool) -> bytes:
+    """An answer that has no body and says so by its status."""
+    return b"%b%b%b\r\n" % (status_line(204), extra, b"" if keep_alive else CLOSE)
+
+
 def surrendered(given: Surrender, tried: list[Tried], request_id: bytes, keep_alive: bool, notes: bytes) -> bytes:
     """The whole answer when no backend gave one. `notes`: further header lines."""
     extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n%b" % (len(tried), request_id, notes)
