@@ -73,7 +73,9 @@ async def test_an_unmodified_client_is_served_and_every_view_agrees(tmp_path: Pa
             assert 'pointsman_requests_total{code="200",route="chat"} 3.0' in metrics
             assert 'pointsman_fallbacks_total{from="one",reason="ServerError",route="chat",to="two"} 1.0' in metrics
             assert 'pointsman_tokens_total{backend="one",direction="output",model="chat"} 10.0' in metrics
-            await until(lambda: len(gateway.out) == 3)
+            assert 'pointsman_requests_total{code="200",route=""} 1.0' in metrics, "the list of models"
+            await until(lambda: len(gateway.out) == 4)
+            assert [json.loads(line)["operation"] for line in gateway.out] == ["chat", "chat", "models", "chat"]
             last = json.loads(gateway.out[-1])
             assert (last["backend"], last["attempts"], last["status"], last["route"]) == ("two", 2, 200, "chat")
 

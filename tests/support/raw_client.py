@@ -33,8 +33,10 @@ class Got:
         """The data of each event, decoded but for `[DONE]`."""
         found: list[Any] = []
         for text in self.body.decode().replace("\r\n", "\n").split("\n\n"):
-            data = text.removeprefix("data:").strip()
-            if text.startswith("data:"):
+            if not text.startswith(("data:", "event:")):
+                continue
+            data = "\n".join(line[5:].strip() for line in text.split("\n") if line.startswith("data:"))
+            if data:
                 found.append(data if data == "[DONE]" else json.loads(data))
         return found
 
@@ -61,7 +63,7 @@ class RawClient:
         first, *rest = head.strip().split("\r\n")
         headers = {k.lower(): v.strip() for k, _, v in (h.partition(":") for h in rest)}
         got = Got(int(first.split()[1]), headers, raw_headers=rest)
-        if head_only or got.status < 200:
+        if head_only or got.status < 200 or got.status == 204:
             return got
         try:
             if headers.get("transfer-encoding") == "chunked":

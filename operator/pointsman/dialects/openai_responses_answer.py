@@ -116,7 +116,7 @@ class _Failure(msgspec.Struct, gc=False):
     """An `error` event, which has its words at the top or under `error`, or a failed response."""
 
     message: str | None = None
-    code: str | None = None
+    code: str | int | None = None
     param: str | None = None
     error: _Failure | None = None
 
@@ -267,7 +267,8 @@ def shown(said: Said, value: bytes) -> Said:
         found = _Failure()
     inner = found.error or found
     message = inner.message or "the response failed"
-    return replace(said, shown=error_body(message, "invalid_request_error", inner.code, inner.param))
+    code = None if inner.code is None else str(inner.code)
+    return replace(said, shown=error_body(message, "invalid_request_error", code, inner.param))
 
 
 def _any_speaks(parts: msgspec.Raw) -> bool:
