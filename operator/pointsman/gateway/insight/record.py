@@ -8,7 +8,8 @@ class RequestRecord:
 
     __slots__ = (
         "asked", "attempts", "backend", "completion_tokens", "consumer", "first_token_ms", "model", "ms",
-        "operation", "overhead_us", "prompt_tokens", "queued_ms", "request_id", "route", "status", "stream", "verdict", "why",
+        "operation", "overhead_us", "prompt_tokens", "queued_ms", "request_id", "route", "status", "stream",
+        "verdict", "why",
     )  # fmt: skip
 
     def __init__(
