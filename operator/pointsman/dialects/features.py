@@ -163,7 +163,11 @@ class RequestFeatures:
             return value
         fields = self._read()
         for raw in (fields.user, fields.safety_identifier):
-            if bytes(memoryview(raw)[:1]) == b'"' and (name := msgspec.json.decode(raw, type=str)):
+            try:
+                name = msgspec.json.decode(raw) if memoryview(raw) else None
+            except UNREADABLE:
+                name = bytes(raw).decode("latin-1")
+            if name and isinstance(name, str):
                 return name
         return None
 

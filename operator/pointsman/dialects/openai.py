@@ -68,8 +68,9 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
 _plain_decoder = msgspec.json.Decoder(PlainHead)
 
 
-def parse_plain(body: bytes) -> ChatRequest | Complaint:
-    """`parse_chat` for operations whose body is mostly something else than `messages`."""
+def parse_plain(body: bytes, *, tasked: bool = True) -> ChatRequest | Complaint:
+    """`parse_chat` for operations whose body is mostly something else than `messages`. `tasked`: the field `task_type`
+    is ours there."""
     try:
         head = _plain_decoder.decode(body)
     except msgspec.ValidationError as e:
@@ -78,7 +79,7 @@ def parse_plain(body: bytes) -> ChatRequest | Complaint:
         return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
     if not head.model:
         return Complaint(400, "the field model is empty", None, "model")
-    if head.task_type is not ABSENT:
+    if tasked and head.task_type is not ABSENT:
         return with_task(body, head.task_type, parse_plain)
     spans = walk(body)
     if isinstance(spans, Complaint):
@@ -233,9 +234,9 @@ def with_task(
     body: bytes, raw: msgspec.Raw, parse: Callable[[bytes], ChatRequest | Complaint]
 ) -> ChatRequest | Complaint:
     """A request that says what it is for, without the field that says so: it is ours, no backend knows it."""
-    name = msgspec.json.decode(raw)
-    task = TASK_NAMES.get(name) if isinstance(name, str) else None
-    if task is None and name is not None:
+    name = bytes(raw)
+    task = TASK_NAMES.get(name[1:-1].decode("latin-1")) if name.startswith(b'"') else None
+    if task is None and name != b"null":
         return Complaint(400, UNKNOWN_TASK, "invalid_task_type", TASK_FIELD)
     spans = _members(body)
     if isinstance(spans, Complaint):

@@ -38,8 +38,9 @@ _decode_usage = msgspec.json.Decoder(Usage | None).decode
 
 
 def parse_embedding(body: bytes) -> ChatRequest | Complaint:
-    """Reads the routed fields of a request body. `stream` means nothing here."""
-    request = parse_plain(body)
+    """Reads the routed fields of a request body. `stream` means nothing here; some backends have a `task_type` of their
+    own."""
+    request = parse_plain(body, tasked=False)
     if isinstance(request, ChatRequest):
         request.stream = False
     return request

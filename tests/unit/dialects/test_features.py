@@ -48,6 +48,13 @@ def test_embeddings_need_who_embeds() -> None:
     assert RequestFeatures(request, {}, b"r", EMBEDDINGS.needs).needs == {Needed.EMBEDDINGS}
 
 
+def test_a_task_type_of_embeddings_is_the_backends_own() -> None:
+    request = parse_embedding(b'{"model":"m","input":"hi","task_type":"RETRIEVAL_QUERY"}')
+    assert isinstance(request, ChatRequest)
+    assert request.task is None
+    assert json.loads(compose(request, "m"))["task_type"] == "RETRIEVAL_QUERY"
+
+
 def test_prompt_tokens_are_a_quarter_of_the_text_and_images_count_by_themselves() -> None:
     assert 990 < read({"messages": [{"role": "user", "content": "wor " * 1000}]}).prompt_tokens < 1030
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
@@ -74,6 +81,15 @@ def test_the_caller_is_known_by_header_then_by_body() -> None:
     assert read({"user": ""}).key(None) is None
 
 
+def test_a_caller_whose_name_is_no_text_is_a_caller_all_the_same() -> None:
+    for name in (b"\xff\xfe", rb"\ud800"):
+        request = parse_chat(b'{"model":"m","user":"%b"}' % name)
+        if isinstance(request, ChatRequest):
+            features = RequestFeatures(request, {}, b"r")
+            assert features.key(None)
+            assert features.key(None) == features.key(None)
+
+
 def test_chance_is_the_ids() -> None:
     assert read({}, id_=b"a").seed == read({"user": "x"}, id_=b"a").seed != read({}, id_=b"b").seed
 
@@ -89,9 +105,9 @@ def test_task_names_are_those_of_the_documents() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ['"poetry"', "7", "[]", '"CodeGeneration"'])
-def test_other_tasks_are_refused(value: str) -> None:
-    found = parse_chat(b'{"model":"m","task_type":%b}' % value.encode())
+@pytest.mark.parametrize("value", [b'"poetry"', b"7", b"[]", b'"CodeGeneration"', b'"\xff"', b'""'])
+def test_other_tasks_are_refused(value: bytes) -> None:
+    found = parse_chat(b'{"model":"m","task_type":%b}' % value)
     assert isinstance(found, Complaint)
     assert (found.status, found.param) == (400, TASK_FIELD)
 
