@@ -31,7 +31,10 @@ def archive_of(tag: str) -> Path:
 
 def pointsman() -> Path:
     """The image of this checkout."""
-    sources = [REPOSITORY / name for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "operator")]
+    sources = [
+        REPOSITORY / name
+        for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "hatch_build.py", "operator")
+    ]
     key = cache.digest(base.key(), cache.digest_of_tree(DOCKERFILE, *sources))
     return _cached(POINTSMAN, key, lambda target: _bud(target, POINTSMAN, DOCKERFILE, REPOSITORY))
 
