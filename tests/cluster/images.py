@@ -31,10 +31,7 @@ def archive_of(tag: str) -> Path:
 
 def pointsman() -> Path:
     """The image of this checkout."""
-    sources = [
-        REPOSITORY / name
-        for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "hatch_build.py", "operator")
-    ]
+    sources = [REPOSITORY / name for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "operator")]
     key = cache.digest(base.key(), cache.digest_of_tree(DOCKERFILE, *sources))
     return _cached(POINTSMAN, key, lambda target: _bud(target, POINTSMAN, DOCKERFILE, REPOSITORY))
 
