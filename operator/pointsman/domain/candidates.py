@@ -160,7 +160,7 @@ def order(route: Route, health: Health, now: float, request: Features = PLAIN, *
                     rising.append(Chair(target, endpoint, machine))
                 else:
                     worst.append((hindrance, machine))
-                    if hindrance.obstacle in _LEAST_BAD and not machine.trials:
+                    if hindrance.obstacle in _LEAST_BAD and not machine.trials and machine.has_room:
                         poor.append((_LEAST_BAD.index(hindrance.obstacle), target, endpoint))
             if reason is not None:
                 if usable or rising:

@@ -105,7 +105,7 @@ class EndpointMachine:
         self.limit = UNLIMITED
         """Requests at once that this gateway may have there."""
         self.trials = 0
-        """Requests in flight that were begun in Probation or in spite of Unhealthy."""
+        """Requests in flight that were begun in Probation, or in spite of what stands in the way."""
         self.advanced_at = float("-inf")
         """When anything last came back for any request."""
         self.doubted = False
@@ -128,12 +128,18 @@ class EndpointMachine:
 
     # ---- traffic
 
-    def begin(self) -> bool:
-        """Counts a request in; True when it is a trial, which `end` wants to hear back."""
+    @property
+    def has_room(self) -> bool:
+        """Its limit allows another request."""
+        return self.in_flight < self.limit
+
+    def begin(self, in_spite: bool = False) -> bool:
+        """Counts a request in; True when it is a trial, which `end` wants to hear back. `in_spite` of what stands in
+        the way: one such at a time."""
         self.in_flight = in_flight = self.in_flight + 1
         if in_flight >= self.limit:
             self.clear = False
-        if self.state is State.PROBATION or self.state is State.UNHEALTHY:
+        if in_spite or self.state is State.PROBATION or self.state is State.UNHEALTHY:
             self.trials += 1
             return True
         return False

@@ -126,6 +126,26 @@ def test_the_least_bad_is_worse_than_one_that_is_only_full() -> None:
     assert what(w.waits()) == ("Slot", 0, ["a"])
 
 
+def test_not_even_the_least_bad_is_asked_beyond_its_limit() -> None:
+    w = World(limited("a"), full="a")
+    w.loading("a")
+    o = w.order()
+    assert not o.candidates
+    assert [e.reason for e in o.excluded] == [Barred.LOADING]
+
+
+def test_one_at_a_time_asks_the_least_bad_that_loads() -> None:
+    w = World(free("a"))
+    w.loading("a")
+    assert w.order().candidates[0].place is Place.LEAST_BAD
+    machine = w.book.machine(w.table.backends["a"].endpoints[0].key)
+    assert machine is not None
+    trial = machine.begin(in_spite=True)
+    assert not w.order().candidates
+    machine.end(trial)
+    assert w.order().candidates
+
+
 def test_when_everything_is_full_the_client_hears_429_and_which_limit() -> None:
     w = World(limited("a"), limited("b"), full="ab")
     given = surrender("chat", (), w.order().excluded, NOW)

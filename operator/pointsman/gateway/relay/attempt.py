@@ -58,7 +58,7 @@ class Attempt(Relayed):
         self._answer: Answer | None = None
         self._redialed = False
         self._ending = False
-        self._trial = lane.machine.begin()
+        self._trial = lane.machine.begin(place is Place.LEAST_BAD)
         if beside:
             exchange.path.hedges += 1
 
