@@ -21,8 +21,16 @@ from pointsman.conform.answer_scenarios import (
     QUEUE_FULL,
     QUOTA,
 )
-from pointsman.conform.connection_scenarios import CHUNKED, JSON, SSE, STRANGER
-from pointsman.conform.stream_scenarios import ERROR, HALF_CHARACTER, PING
+from pointsman.conform.connection_scenarios import (
+    CHUNKED,
+    JSON,
+    SSE,
+    STRANGER,
+    endless_error,
+    endless_header,
+    endless_json,
+)
+from pointsman.conform.stream_scenarios import ERROR, HALF_CHARACTER, PING, endless_stream
 from pointsman.simulator.behaviour import (
     Act,
     Behaviour,
@@ -120,32 +128,6 @@ async def busy_until_a_date(connection: Connection, request: Request) -> None:
     """HTTP dates have whole seconds: it is a pause of one to two."""
     date = formatdate(time.time() + 2, usegmt=True)
     await connection.answer(429, LIMIT, "application/json", f"retry-after: {date}")
-
-
-async def endless_header(connection: Connection, request: Request) -> None:
-    await connection.send(JSON)
-    while True:
-        await connection.send(b"x-more: of the same\r\n" * 512)
-        await asyncio.sleep(0)
-
-
-async def endless_error(connection: Connection, request: Request) -> None:
-    await connection.send(b"HTTP/1.1 500 X\r\ncontent-type: text/plain\r\n\r\n")
-    while True:
-        await connection.send(b"no end in sight. " * 2048)
-
-
-async def endless_json(connection: Connection, request: Request) -> None:
-    """More than is judged whole: it begins to go out. Then nothing more comes."""
-    body = completion(request.answer)[:-2] + b',"padding":"'
-    await connection.send(JSON + b"content-length: 99999999\r\n\r\n" + body + b"a" * (9 << 20))
-    await connection.silence()
-
-
-async def endless_quiet_stream(connection: Connection, request: Request) -> None:
-    await connection.open_stream()
-    while True:
-        await connection.chunk(event(ROLE) * 512)
 
 
 async def needs_no_usage(connection: Connection, request: Request) -> None:
@@ -260,7 +242,7 @@ MOVES_ON = (
     on("reset before content", streams(ROLE, Act.RESET), *CUT, stream=True, lossy=True),
     on("cut within the first character", streams(ROLE, HALF_CHARACTER, Act.CUT), "Cut", stream=True),
     on("malformed frame first", streams(Raw(b"data: {not json\n\n"), Act.END), "BrokenStream", stream=True),
-    on("quiet frames for ever", endless_quiet_stream, "TooLarge", stream=True, weight=0.1),
+    on("quiet frames for ever", endless_stream, "TooLarge", stream=True, weight=0.1),
     on("empty answer", answers(200, EMPTY_JSON), "EmptyAnswer", stream=False, status=200, body=EMPTY_JSON),
     on("clean end, no content", streams(ROLE, FINISH, DONE, Act.END), "EmptyAnswer", stream=True, status=200),
     on("[DONE], nothing else", streams(DONE, Act.END), "EmptyAnswer", stream=True, status=200),

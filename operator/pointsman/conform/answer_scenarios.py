@@ -55,6 +55,7 @@ STATUSES: list[Scenario] = [
     *_both("500 in HTML", answers(500, HTML, "text/html"), "something in front of the engine failed"),
     *_both("502 in HTML", answers(502, HTML, "text/html"), "an ingress without its pod"),
     *_both("504", answers(504, b"", "text/plain"), "an ingress lost patience"),
+    *_both("408", answers(408, b"", "text/plain"), "the backend did not get the request in time; the next one may"),
     *_both(
         "302", answers(302, b"", "text/plain", "location: http://elsewhere.invalid/"), "never followed: it is a POST"
     ),

@@ -33,11 +33,12 @@ class Client:
     async def __aexit__(self, *error: object) -> None:
         await self._http.close()
 
-    async def ask(self, model: str, prompt: str, stream: bool) -> Answer:
-        """The answer as far as it came."""
+    async def ask(self, model: str, prompt: str, stream: bool, *, expects: bool = False) -> Answer:
+        """The answer as far as it came. `expects`: the body is sent after `100 Continue`."""
         body = b""
         try:
-            async with self._http.post(self._url, data=_body(model, prompt, stream), allow_redirects=False) as got:
+            body_sent = _body(model, prompt, stream)
+            async with self._http.post(self._url, data=body_sent, allow_redirects=False, expect100=expects) as got:
                 whole = True
                 try:
                     async for piece in got.content.iter_any():

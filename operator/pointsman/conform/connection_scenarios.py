@@ -48,6 +48,39 @@ async def compressed(connection: Connection, request: Request) -> None:
     await connection.answer(200, body, "application/json", "content-encoding: gzip")
 
 
+async def endless_header(connection: Connection, request: Request) -> None:
+    await connection.send(JSON)
+    while True:
+        await connection.send(b"x-more: of the same\r\n" * 512)
+
+
+async def endless_error(connection: Connection, request: Request) -> None:
+    await connection.send(b"HTTP/1.1 500 X\r\ncontent-type: text/plain\r\n\r\n")
+    while True:
+        await connection.send(b"no end in sight. " * 2048)
+
+
+async def endless_json(connection: Connection, request: Request) -> None:
+    """More than anybody judges whole, and then nothing more."""
+    body = completion(request.answer)[:-2] + b',"padding":"'
+    await connection.send(JSON + b"content-length: 99999999\r\n\r\n" + body + b"a" * (9 << 20))
+    await connection.silence()
+
+
+async def two_lengths(connection: Connection, request: Request) -> None:
+    """A proxy that adds a length to a chunked answer, and a wrong one."""
+    body = completion(request.answer)
+    await connection.send(JSON + b"content-length: 5\r\n" + CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+
+
+async def gives_up_while_idle(connection: Connection, request: Request) -> None:
+    """A good answer; a moment later, unasked, what servers say before they close an idle connection."""
+    await says(connection, request)
+    await sends(
+        Pause(0.005), b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Act.CUT
+    )(connection, request)
+
+
 async def slow(connection: Connection, request: Request) -> None:
     await sends(Pause(0.4))(connection, request)
     await says(connection, request)
@@ -71,6 +104,31 @@ CONNECTION: list[Scenario] = [
     *both("reset mid-headers", sends(b"HTTP/1.1 200 OK\r\ncontent-ty", Act.RESET), "half a head is no answer"),
     *both("not HTTP", sends(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", Act.CUT), "the wrong port"),
     *both("huge header", sends(JSON + b"x-big: " + b"a" * 600_000, Act.CUT), "memory must stay bounded"),
+    *both("endless header", endless_header, "memory must stay bounded, and time too"),
+    *both("endless body of an error", endless_error, "its beginning says enough"),
+    Scenario(
+        "endless body (json)",
+        WIRE,
+        Right.ENDS,
+        "nobody keeps 100 MB to judge them whole; half of them is no answer",
+        (endless_json,),
+        silent=1,
+    ),
+    Scenario(
+        "chunked, and a content-length",
+        WIRE,
+        Right.EITHER,
+        "RFC 9112 calls it an error that may be smuggling; whoever takes it must take the chunks",
+        (two_lengths,),
+    ),
+    Scenario(
+        "408 on an idle connection",
+        WIRE,
+        Right.EITHER,
+        "what some servers say before they close: it is no answer to the next request",
+        (gives_up_while_idle,),
+        requests=3,
+    ),
     *both("malformed chunk", sends(SSE + CHUNKED + b"zz\r\nhello\r\n", Act.CUT), "broken framing before any content"),
     Scenario(
         "connection closed as it is reused",
@@ -146,12 +204,15 @@ CONNECTION: list[Scenario] = [
 ]
 
 ODD: list[Scenario] = [
-    Scenario(name, FORM, Right.FIRST, why, (behave,))
-    for name, why, behave in (
-        ("HTTP/1.0, ends by closing", "old proxies", framed(b"HTTP/1.0 200 OK\r\n", close=True)),
-        ("JSON in chunks", "most frameworks", framed(JSON, chunked=True)),
-        ("103 before the answer", "a CDN", framed(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + JSON)),
-        ("gzip, unasked", "a proxy that compresses everything", compressed),
-        ("slow answer", "a busy GPU is slow, a dead one is silent", slow),
-    )
+    Scenario("client expects 100 Continue", FORM, Right.FIRST, "curl does with long bodies", (says,), expects=True),
+    *(
+        Scenario(name, FORM, Right.FIRST, why, (behave,))
+        for name, why, behave in (
+            ("HTTP/1.0, ends by closing", "old proxies", framed(b"HTTP/1.0 200 OK\r\n", close=True)),
+            ("JSON in chunks", "most frameworks", framed(JSON, chunked=True)),
+            ("103 before the answer", "a CDN", framed(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + JSON)),
+            ("gzip, unasked", "a proxy that compresses everything", compressed),
+            ("slow answer", "a busy GPU is slow, a dead one is silent", slow),
+        )
+    ),
 ]

@@ -50,6 +50,13 @@ def _content(scenario: Scenario, seen: Observed) -> list[str]:
             return _status(scenario, seen) + _alone(seen)
         case Right.REFUSE:
             return _refused(scenario, seen)
+        case Right.HONEST:
+            texts = (seen.first_text, seen.second_text)
+            if seen.answer.status == 200:
+                return _whole(seen, seen.answer.text if seen.answer.text in texts else seen.first_text)
+            return _in_form(seen)
+        case Right.ENDS:
+            return _ended(seen)
         case Right.EMPTY:
             return _empty(seen)
         case _:
@@ -144,16 +151,33 @@ def _broken_off(scenario: Scenario, seen: Observed) -> list[str]:
     return out
 
 
-def _refused(scenario: Scenario, seen: Observed) -> list[str]:
-    out = _status(scenario, seen)
+def _ended(seen: Observed) -> list[str]:
+    """(That it ended in time is judged with the rest.)"""
+    got = seen.answer
+    if got.status != 200 or not got.whole or got.json is None:
+        return []
+    return [] if got.text == seen.second_text else ["a part of the answer came as if it were whole"]
+
+
+def _in_form(seen: Observed) -> list[str]:
     got = seen.answer
     if got.status == 0:
-        return out
+        return ["the client's connection was closed without an answer"]
+    out = []
     error = got.json.get("error") if isinstance(got.json, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         out.append("the error is not in OpenAI's form")
     if any(a.encode() in got.body for a in seen.addresses):
         out.append("the error names a backend's address")
+    return out
+
+
+def _refused(scenario: Scenario, seen: Observed) -> list[str]:
+    got = seen.answer
+    out = _status(scenario, seen)
+    if got.status == 0:
+        return out
+    out += _in_form(seen)
     if got.status == 429 and not got.headers.get("retry-after"):
         out.append("429 came without Retry-After")
     if scenario.down is Down.NONE and not seen.second:

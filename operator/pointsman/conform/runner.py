@@ -49,7 +49,8 @@ class Runner:
         self._names = list(self.models)
         self._checks = 0
         self._requests = 0
-        self._doubtful: set[str] = set()
+        self._doubtful = set(self.models)
+        """Names of which nobody knows whether the second backend serves them."""
         self._in_vain = False
 
     async def greet(self) -> None:
@@ -108,6 +109,8 @@ class Runner:
             seen = await (self._leave if scenario.right is Right.LEAVE else self._ask)(scenario, name)
             observed.append(seen)
             problems += judge(scenario, seen, self.timeout)
+        if scenario.unharmed and not (await self._check(name))[1]:
+            problems.append("the first backend was left out for what was the request's own fault")
         return observed, problems
 
     async def _returning(self, scenario: Scenario, name: str, pause: float) -> tuple[list[Observed], list[str]]:
@@ -132,7 +135,8 @@ class Runner:
     async def _ask(self, scenario: Scenario, name: str) -> Observed:
         mark = self._mark(self.backends.number)
         began = time.monotonic()
-        answer = await self.client.ask(name, f"Say something. {mark}", scenario.stream)
+        prompt = f"Say something. {mark}" + " more" * (scenario.prompt_bytes // 5)
+        answer = await self.client.ask(name, prompt, scenario.stream, expects=scenario.expects)
         return self._observed(mark, answer, began)
 
     async def _leave(self, scenario: Scenario, name: str) -> Observed:

@@ -22,6 +22,8 @@ class Right(Enum):
     CALLER = "the first backend's own error goes to the caller; the second is not asked"
     REFUSE = "an error that says whether to come back, in OpenAI's form, naming no address"
     EMPTY = "the empty answer as it is: the model may mean it"
+    HONEST = "one whole answer, once, from either backend; or an error in OpenAI's form"
+    ENDS = "an end in time, and no half answer that passes for a whole one"
     LEAVE = "the backend's connection is closed within a second; the second backend is not asked"
 
 
@@ -59,6 +61,12 @@ class Scenario:
     """Seconds after which the first backend must be asked again, and before which it must not be."""
     lingers: bool = False
     """A gateway may rightly leave a backend alone for long after this."""
+    unharmed: bool = False
+    """Afterwards the first backend must serve the next request at once: what failed was no fault of its own."""
+    prompt_bytes: int = 0
+    """The prompt is so long, where it matters."""
+    expects: bool = False
+    """The client waits for `100 Continue` before it sends its body."""
     leave_after: str | None = None
     """The client goes away as soon as this text came (empty: as soon as the first backend was asked)."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pointsman.conform.scenario import Right, Scenario
 from pointsman.simulator.behaviour import Act, Behaviour, Pause, Piece, Raw, Words, streams
-from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, event
 
 BEFORE = "Stream, before content"
 AFTER = "Stream, after content"
@@ -20,6 +21,12 @@ PING = Raw(b": ping\n\n")
 
 def _rows(group: str, right: Right, *rows: tuple[str, str, Behaviour, int]) -> list[Scenario]:
     return [Scenario(n, group, right, why, (behave,), stream=True, silent=silent) for n, why, behave, silent in rows]
+
+
+async def endless_stream(connection: Connection, request: Request) -> None:
+    await connection.open_stream()
+    while True:
+        await connection.chunk(event(ROLE) * 512)
 
 
 def _pings(*before: Piece) -> Behaviour:
@@ -41,6 +48,7 @@ STREAMS: list[Scenario] = [
         ("cut within the first character", "bytes are not characters", streams(ROLE, HALF_CHARACTER, Act.CUT), 0),
         ("malformed frame first", "not JSON", streams(Raw(b"data: {not json\n\n"), Act.END), 0),
         ("clean end, no content", "ends as it should and says nothing", streams(ROLE, FINISH, DONE, Act.END), 0),
+        ("quiet events for ever", "nothing is said, at great length", endless_stream, 0),
         ("[DONE], nothing else", "a worker that lost its engine", streams(DONE, Act.END), 0),
         ("ends without a frame", "a body of no bytes", streams(Act.END), 0),
     ),
