@@ -31,9 +31,12 @@ def archive_of(tag: str) -> Path:
 
 def pointsman() -> Path:
     """The image of this checkout."""
-    sources = [REPOSITORY / name for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "operator")]
+    sources = [
+        REPOSITORY / name
+        for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "hatch_build.py", "operator")
+    ]
     key = cache.digest(base.key(), cache.digest_of_tree(DOCKERFILE, *sources))
-    return _cached(POINTSMAN, key, lambda target: _bud(target, POINTSMAN, DOCKERFILE, REPOSITORY))
+    return _cached(POINTSMAN, key, lambda target: _bud(target, POINTSMAN, DOCKERFILE, REPOSITORY, base.ensure_compiler))
 
 
 def ollama() -> Path:
@@ -47,9 +50,12 @@ _BUILDERS: Mapping[str, Callable[[], Path]] = {POINTSMAN: pointsman, OLLAMA: oll
 TAGS = tuple(_BUILDERS)
 
 
-def _bud(target: Path, tag: str, dockerfile: Path, context: Path) -> None:
+def _bud(target: Path, tag: str, dockerfile: Path, context: Path, compiler: Callable[[], str] | None = None) -> None:
     debian.ensure(debian.IMAGES)
-    buildah.build(tag, dockerfile, context, {"BASE": base.ensure()})
+    arguments = {"BASE": base.ensure()}
+    if compiler is not None:
+        arguments["COMPILER"] = compiler()
+    buildah.build(tag, dockerfile, context, arguments)
     buildah.export(tag, target)
 
 
