@@ -161,16 +161,24 @@ class Backend:
         whole = value | {"status": "completed", "output": [item], "usage": usage}
         if not body.get("stream"):
             return web.json_response(whole)
-        place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-        events: list[dict[str, Any]] = [
-            {"type": "response.created", "response": value},
-            {"type": "response.output_item.added", "output_index": 0, "item": item | {"content": []}},
-        ]
-        kind = "response.function_call_arguments.delta" if body.get("tools") else "response.output_text.delta"
-        content = [{"type": kind, **place, "delta": w, "logprobs": []} for w in (self.label, *WORDS)]
+        place: dict[str, Any] = {"item_id": "msg_1", "output_index": 0}
+        start: list[dict[str, Any]] = [{"type": "response.created", "response": value}]
+        if body.get("tools"):
+            start.append({"type": "response.output_item.added", "output_index": 0, "item": item | {"arguments": ""}})
+            kind = "response.function_call_arguments.delta"
+            place["item_id"] = "fc_1"
+            arguments = str(item["arguments"])
+            parts: tuple[str, ...] = (arguments[:5], arguments[5:])
+        else:
+            place["content_index"] = 0
+            start.append({"type": "response.output_item.added", "output_index": 0, "item": item | {"content": []}})
+            start.append({"type": "response.content_part.added", **place, "part": part | {"text": ""}})
+            kind = "response.output_text.delta"
+            parts = (self.label, *WORDS)
+        content = [{"type": kind, **place, "delta": w, "logprobs": []} for w in parts]
         end = [{"type": "response.completed", "response": whole}]
-        numbered = [{**e, "sequence_number": n} for n, e in enumerate([*events, *content, *end])]
-        return await self._stream(request, numbered[:2], numbered[2:-1], numbered[-1:])
+        numbered = [{**e, "sequence_number": n} for n, e in enumerate([*start, *content, *end])]
+        return await self._stream(request, numbered[: len(start)], numbered[len(start) : -1], numbered[-1:])
 
 
 def _event(value: Any) -> bytes:

@@ -90,7 +90,7 @@ test("fallback is invisible but for its headers", async () => {
 test("errors have their classes", async () => {
   const chat = (more) => client.chat.completions.create({ model, messages, ...more });
   await assert.rejects(chat({ model: "gpt-9" }), (e) =>
-    e instanceof OpenAI.NotFoundError && e.code === "model_not_found" && e.requestID);
+    e instanceof OpenAI.NotFoundError && e.code === "model_not_found" && e.requestID !== undefined);
   await assert.rejects(client.moderations.create({ input: "x" }), (e) =>
     e instanceof OpenAI.NotFoundError && e.code === "unknown_url");
   for (const [status, kind] of [[400, OpenAI.BadRequestError], [422, OpenAI.UnprocessableEntityError]]) {
