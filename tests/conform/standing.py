@@ -9,7 +9,7 @@ SECONDS = 0.5
 """When it gives up on a silent backend."""
 
 
-def manifests(folder: Path, *ports: int) -> Path:
+def manifests(folder: Path, *ports: int, fallback: str = "{}") -> Path:
     """Eight names for the same two backends: what is remembered of a model holds up only one of them."""
     documents = []
     for backend, port in zip("ab", ports, strict=True):
@@ -23,7 +23,7 @@ def manifests(folder: Path, *ports: int) -> Path:
     for name in NAMES:
         documents.append(
             f"apiVersion: pointsman.dev/v1alpha1\nkind: ModelRoute\nmetadata: {{name: {name}}}\nspec:\n"
-            f"  models: [{name}]\n  timeouts: {timeouts}\n  targets:\n"
+            f"  models: [{name}]\n  timeouts: {timeouts}\n  fallback: {fallback}\n  targets:\n"
             f"  - {{backend: a, model: {name}, priority: 0}}\n  - {{backend: b, model: {name}, priority: 1}}\n"
         )
     (folder / "all.yaml").write_text("---\n".join(documents).replace("0.5s", "500ms"))

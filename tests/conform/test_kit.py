@@ -17,6 +17,7 @@ from tests.support.gateway_process import gateway_process
 from pointsman.cli.conform import Options, run
 from pointsman.cli.main import main
 from pointsman.conform.catalogue import SCENARIOS, chosen
+from pointsman.conform.option_scenarios import OPTIONS
 from pointsman.conform.result import Outcome
 
 
@@ -61,6 +62,32 @@ async def test_our_gateway_passes_every_scenario(tmp_path: Path) -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == (str(len(SCENARIOS)), "0", "0")
     text = (tmp_path / "r.md").read_text()
     assert text.count("| pass |") == len(SCENARIOS)
+
+
+OURS = {"hedge": "{firstTokenAfter: 100ms}", "hold": "{whileCold: Hold}"}
+
+
+@pytest.mark.parametrize("option", OURS)
+async def test_our_gateway_does_what_it_is_told_to(option: str, tmp_path: Path) -> None:
+    a, b = free_ports(2)
+    async with gateway_process(manifests(tmp_path, a, b, fallback=OURS[option])) as gateway:
+        code, out, err = await conform(
+            "--gateway", gateway.url, "--option", option, *(x for name in NAMES for x in ("--model", name)),
+            "--listen-a", f"127.0.0.1:{a}", "--listen-b", f"127.0.0.1:{b}", "--timeout", str(SECONDS),
+            "--recovery", "20", "--title", "ours",
+        )  # fmt: skip
+        assert not gateway.messages("error")
+    assert out.splitlines()[-1] == f"ours: {len(OPTIONS[option])} pass", out + err
+    assert code == 0
+
+
+@pytest.mark.parametrize("option", OURS)
+async def test_a_gateway_that_was_told_nothing_does_not(option: str, tmp_path: Path) -> None:
+    a, b = free_ports(2)
+    async with gateway_process(manifests(tmp_path, a, b)) as gateway:
+        options = Options(gateway.url, NAMES, (("127.0.0.1", a), ("127.0.0.1", b)), SECONDS, 20.0, None, "plain")
+        report = await run(options, OPTIONS[option][:1])
+    assert [r.outcome for r in report.results] == [Outcome.FAIL]
 
 
 EXPECTED = {

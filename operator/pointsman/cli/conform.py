@@ -60,6 +60,12 @@ class Options:
 @click.option("--listen-b", type=Address(), default="127.0.0.1:9102", show_default=True, help="The fallback.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Scenarios of this name only, such as '*stream*'.")
 @click.option(
+    "--option",
+    type=click.Choice(("hedge", "hold")),
+    help="Instead of faults: what a gateway does when it is told to. Its models must be configured so: hedge asks a"
+    " second backend beside one that is slow to begin, hold waits for a first choice that loads.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     default=10.0,
@@ -86,6 +92,7 @@ def conform(
     listen_a: tuple[str, int],
     listen_b: tuple[str, int],
     only: tuple[str, ...],
+    option: str | None,
     timeout: float,
     recovery: float,
     key_env: str | None,
@@ -102,7 +109,7 @@ def conform(
     """
     from pointsman.conform.catalogue import chosen
 
-    scenarios = chosen(only)
+    scenarios = chosen(only, option)
     if not scenarios:
         fail(f"no scenario matches {', '.join(only)}; --list prints them", EXIT_USAGE)
     if just_list:

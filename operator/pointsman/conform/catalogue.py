@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pointsman.conform.answer_scenarios import BODIES, LINGERING, STATUSES
 from pointsman.conform.connection_scenarios import CONNECTION, ODD
 from pointsman.conform.joint_scenarios import JOINT, LAST
+from pointsman.conform.option_scenarios import OPTIONS
 from pointsman.conform.scenario import Right, Scenario
 from pointsman.conform.stream_scenarios import STREAMS
 from pointsman.simulator.behaviour import says
@@ -19,8 +20,10 @@ GOOD: list[Scenario] = [
 SCENARIOS: tuple[Scenario, ...] = (*GOOD, *ODD, *CONNECTION, *STATUSES, *BODIES, *STREAMS, *JOINT, *LINGERING, *LAST)
 
 
-def chosen(patterns: tuple[str, ...]) -> list[Scenario]:
-    """Those whose slug or name one of `patterns` (shell style) matches; all without patterns."""
+def chosen(patterns: tuple[str, ...], option: str | None = None) -> list[Scenario]:
+    """Those whose slug or name one of `patterns` (shell style) matches; all without patterns. With `option` those that
+    it is about."""
+    scenarios = SCENARIOS if option is None else OPTIONS[option]
     if not patterns:
-        return list(SCENARIOS)
-    return [s for s in SCENARIOS if any(fnmatchcase(s.slug, p) or fnmatchcase(s.name, p) for p in patterns)]
+        return list(scenarios)
+    return [s for s in scenarios if any(fnmatchcase(s.slug, p) or fnmatchcase(s.name, p) for p in patterns)]
