@@ -20,6 +20,7 @@ import msgspec
 from pointsman.api.backend import Engine
 from pointsman.domain.book import missing_from
 from pointsman.domain.health import Probed, ProbeOutcome
+from pointsman.domain.judging import UNREADABLE
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
 from pointsman.gateway.probes.client import ProbeClient, Unanswered
@@ -62,7 +63,7 @@ def check_of(
     if status == 200:
         try:
             listed = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             message = "what it answers to its check is not JSON: check the URL"
             return Probed(_O.FAILED, started, reason=Why.NOT_JSON.value, message=message)
         return Probed(_O.OK, started, latency_ms, missing=_missing(backend, listed))

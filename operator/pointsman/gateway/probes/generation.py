@@ -23,7 +23,7 @@ from pointsman.api.backend import Engine
 from pointsman.domain.book import credential_version, tagged
 from pointsman.domain.generation import hindered, keep_alive
 from pointsman.domain.health import EndpointMachine, Probed, ProbeOutcome
-from pointsman.domain.judging import judge_status
+from pointsman.domain.judging import UNREADABLE, judge_status
 from pointsman.domain.table import Backend, Endpoint, GenerationPolicy
 from pointsman.domain.verdict import Judgement, Verdict, Why
 from pointsman.gateway.probes.client import Answer, ProbeClient, Unanswered
@@ -126,7 +126,7 @@ async def _post(
 def _json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 
