@@ -25,7 +25,7 @@ demo-down: setup ## Take the demo away; leaves nothing but the cache of built pr
 	@$(RUN) python -m tests.demo down
 
 .PHONY: test
-test: setup lint type verify test-unit test-gateway test-faults test-models test-operator ## Everything but the end-to-end tier
+test: setup lint type verify test-unit test-gateway test-clients test-faults test-models test-operator ## Everything but the end-to-end tier
 
 .PHONY: test-unit
 test-unit: setup ## Pure decisions and golden manifests: seconds
@@ -38,6 +38,10 @@ test-gateway: setup ## The gateway on real sockets
 .PHONY: test-faults
 test-faults: setup ## Random faults, judged by a model; random bytes, against a second parser
 	@$(RUN) pytest -q tests/faults tests/agreement tests/fuzz
+
+.PHONY: test-clients
+test-clients: setup ## The official Python and Node.js clients, and OpenAI's own tests, through the gateway
+	@$(RUN) pytest -q tests/clients
 
 .PHONY: test-models
 test-models: setup programs ## Pulls over real sockets into a store that a real Ollama serves
