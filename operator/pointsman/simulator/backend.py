@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 
 from pointsman.simulator.behaviour import Behaviour, says
@@ -30,14 +31,18 @@ class SimulatedBackend:
         """The text of a good answer."""
         self.hasty: Callable[[Request], Behaviour | None] = lambda request: None
         """What answers a request before its body was read; None, as usual, for nothing."""
+        self.connections = 0
+        """How many were accepted."""
         self.host = ""
         self.port = 0
+        self._tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Port 0 takes a free one."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=_LINE_LIMIT)
+        self._tls = tls
+        self._server = await asyncio.start_server(self._serve, host, port, limit=_LINE_LIMIT, ssl=tls)
         self.host = host
         self.port = int(self._server.sockets[0].getsockname()[1])
 
@@ -56,7 +61,7 @@ class SimulatedBackend:
 
     async def listen_again(self) -> None:
         if not self.listening:
-            await self.start(self.host, self.port)
+            await self.start(self.host, self.port, self._tls)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -65,7 +70,8 @@ class SimulatedBackend:
         try:
             gone = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
             with contextlib.suppress(*gone, asyncio.CancelledError):
-                await self._talk(Connection(reader, writer))
+                self.connections += 1
+                await self._talk(Connection(reader, writer, self.connections))
         finally:
             self._tasks.discard(task)
             with contextlib.suppress(OSError):
@@ -76,7 +82,9 @@ class SimulatedBackend:
             line, headers = await connection.receive_head()
             method, _, rest = line.partition(" ")
             reused, connection.requests = connection.requests > 0, connection.requests + 1
-            request = Request(method, rest.partition(" ")[0], headers, b"", reused, "", self.patience)
+            request = Request(
+                method, rest.partition(" ")[0], headers, b"", reused, "", self.patience, connection.number
+            )
             if method != "POST":
                 await connection.receive_body(headers)
                 await connection.answer(200, models(self.served), "application/json")

@@ -28,6 +28,8 @@ class Request:
     """What the backend would say to it."""
     patience: float
     """Seconds that the other side is expected to wait for a silent backend."""
+    connection: int = 0
+    """Number of the connection, from 1."""
     came: float = field(default_factory=time.monotonic)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The other side went away before its answer was complete."""
@@ -60,7 +62,9 @@ class Request:
 class Connection:
     """`cut` and `reset` end it; every `send` after that raises `ConnectionError`."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int = 1) -> None:
+        self.number = number
+        """Among the connections of its backend, from 1."""
         self._reader = reader
         self._writer = writer
         self.requests = 0
@@ -95,7 +99,7 @@ class Connection:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def answer(self, status: int, body: bytes, content_type: str, *headers: str) -> None:
+    async def answer(self, status: int, body: bytes, content_type: str = "application/json", *headers: str) -> None:
         """A whole answer with its length."""
         lines = [f"HTTP/1.1 {status} X", f"content-type: {content_type}", f"content-length: {len(body)}", *headers]
         await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)

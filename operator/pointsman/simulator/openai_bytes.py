@@ -17,12 +17,12 @@ def event(value: object) -> bytes:
     return b"data: " + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"\n\n"
 
 
-def delta(content: str | None = None, finish: str | None = None, **more: object) -> dict[str, object]:
-    """A chunk of a streamed chat completion."""
+def delta(content: str | None = None, finish: str | None = None, index: int = 0, **more: object) -> dict[str, object]:
+    """A chunk of a streamed chat completion: of the choice `index`, with `more` in its delta."""
     part: dict[str, object] = dict(more)
     if content is not None:
         part["content"] = content
-    choice = {"index": 0, "delta": part, "finish_reason": finish}
+    choice = {"index": index, "delta": part, "finish_reason": finish}
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": [choice]}
 
 
@@ -32,9 +32,10 @@ DONE = b"[DONE]"
 USAGE_FRAME = {**delta(), "choices": [], "usage": USAGE}
 
 
-def completion(content: str | None, finish: str = "stop") -> bytes:
-    """A whole chat completion."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
+def completion(content: str | None, finish: str = "stop", **more: object) -> bytes:
+    """A whole chat completion, with `more` in its message."""
+    message = {"role": "assistant", "content": content, **more}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
     value = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
     return json.dumps({**value, "usage": USAGE}).encode()
 

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvloop
-from tests.support.faulty_upstream import Behaviour, FaultyUpstream
+from tests.support.upstream import Upstream
+
+from pointsman.simulator.behaviour import Behaviour
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], object]]:
@@ -15,10 +17,10 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 @pytest.fixture
 async def upstream() -> AsyncIterator[Callable[..., object]]:
     """Starts backends, each with its script; stops them all in the end."""
-    started: list[FaultyUpstream] = []
+    started: list[Upstream] = []
 
-    async def start(*script: Behaviour, **how: object) -> FaultyUpstream:
-        one = FaultyUpstream(script)
+    async def start(*script: Behaviour, **how: object) -> Upstream:
+        one = Upstream(script)
         started.append(one)
         return await one.start(**how)  # type: ignore[arg-type]
 

@@ -8,46 +8,50 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.faulty_upstream import ROLE, Behaviour, delta, raw, says, streams
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import says
+
+from pointsman.simulator.behaviour import Act, Behaviour, Pause, Raw, sends, streams
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import ROLE, delta, event
 
 FAULTS: dict[str, tuple[Behaviour, str, str]] = {
-    "cut mid-content": (streams(ROLE, delta("one"), "cut"), "Failure", "Cut"),
-    "reset mid-content": (streams(ROLE, delta("one"), "reset"), "Failure", "Cut"),
+    "cut mid-content": (streams(ROLE, delta("one"), Act.CUT), "Failure", "Cut"),
+    "reset mid-content": (streams(ROLE, delta("one"), Act.RESET), "Failure", "Cut"),
     "cut in a character": (
-        streams(ROLE, delta("one"), ("raw", 'data: {"choices":[{"delta":{"content":"ü'.encode()[:-1]), "cut"),
+        streams(ROLE, delta("one"), Raw('data: {"choices":[{"delta":{"content":"ü'.encode()[:-1]), Act.CUT),
         "Failure",
         "Cut",
     ),
-    "clean end mid-answer": (streams(ROLE, delta("one"), "end"), "Failure", "Incomplete"),
-    "DONE mid-answer": (streams(ROLE, delta("one"), b"[DONE]", "end"), "Failure", "Incomplete"),
+    "clean end mid-answer": (streams(ROLE, delta("one"), Act.END), "Failure", "Incomplete"),
+    "DONE mid-answer": (streams(ROLE, delta("one"), b"[DONE]", Act.END), "Failure", "Incomplete"),
     "one choice open": (
-        streams(delta("one"), delta("two", index=1), delta(finish="stop"), b"[DONE]", "end"),
+        streams(delta("one"), delta("two", index=1), delta(finish="stop"), b"[DONE]", Act.END),
         "Failure",
         "Incomplete",
     ),
     "error event": (
-        streams(ROLE, delta("one"), {"error": {"message": "secret 10.0.0.1"}}, "end"),
+        streams(ROLE, delta("one"), {"error": {"message": "secret 10.0.0.1"}}, Act.END),
         "Failure",
         "ErrorEvent",
     ),
-    "malformed frame": (streams(ROLE, delta("one"), b"{broken", "end"), "Failure", "BrokenStream"),
+    "malformed frame": (streams(ROLE, delta("one"), b"{broken", Act.END), "Failure", "BrokenStream"),
     "malformed chunk": (
-        raw(
+        sends(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
             b'40\r\ndata: {"choices":[{"delta":{"content":"one"}}]}                  \n\n\r\nzz\r\n'
         ),
         "Failure",
         "BrokenHttp",
     ),
-    "silence": (streams(ROLE, delta("one"), "silence"), "Stalled", "IdleTimeout"),
+    "silence": (streams(ROLE, delta("one"), Act.SILENCE), "Stalled", "IdleTimeout"),
     "comments for ever": (
-        streams(ROLE, delta("one"), *[("raw", b": ping\n\n"), 0.05] * 30),
+        streams(ROLE, delta("one"), *[Raw(b": ping\n\n"), Pause(0.05)] * 30),
         "Stalled",
         "IdleTimeout",
     ),
-    "roles for ever": (streams(ROLE, delta("one"), *[ROLE, 0.05] * 30), "Stalled", "IdleTimeout"),
+    "roles for ever": (streams(ROLE, delta("one"), *[ROLE, Pause(0.05)] * 30), "Stalled", "IdleTimeout"),
 }
 
 
@@ -71,7 +75,7 @@ async def test_error_event_then_clean_end(name: str, upstream: Any) -> None:
 
 
 async def test_total_time_ends_a_stream_that_goes_on(upstream: Any) -> None:
-    bad = await upstream(streams(ROLE, *[delta("x"), 0.05] * 40))
+    bad = await upstream(streams(ROLE, *[delta("x"), Pause(0.05)] * 40))
     r = route("a", timeouts={"total": "500ms"})
     async with gateway(table([external("a", f"http://127.0.0.1:{bad.port}/v1")], [r])) as g:
         got = await chat(g.port, stream=True)
@@ -84,7 +88,7 @@ async def test_total_time_ends_a_stream_that_goes_on(upstream: Any) -> None:
 async def test_large_json_is_passed_on_and_broken_off(upstream: Any) -> None:
     start = b'{"choices":[{"message":{"content":"' + b"a" * 9_000_000
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999999\r\n\r\n"
-    bad = await upstream(raw(head, start, "cut"))
+    bad = await upstream(sends(head, start, Act.CUT))
     r = route("a", timeouts={"answer": "2s"})
     async with gateway(table([external("a", f"http://127.0.0.1:{bad.port}/v1")], [r])) as g:
         got = await chat(g.port)
@@ -96,7 +100,7 @@ async def test_large_json_is_passed_on_and_broken_off(upstream: Any) -> None:
 async def test_large_json_passes_whole(upstream: Any) -> None:
     body = b'{"choices":[{"message":{"content":"' + b"a" * 9_000_000 + b'"},"finish_reason":"stop"}]}'
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-    good = await upstream(raw(head, body))
+    good = await upstream(sends(head, body))
     r = route("a", timeouts={"answer": "2s"})
     async with gateway(table([external("a", f"http://127.0.0.1:{good.port}/v1")], [r])) as g:
         got = await chat(g.port)
@@ -111,14 +115,14 @@ async def test_each_frame_comes_at_once(upstream: Any) -> None:
 
     released = asyncio.Event()
 
-    async def behave(line: Any, seen: Any) -> None:
-        await line.open_stream()
-        await line.event(ROLE)
-        await line.event(delta("first"))
+    async def behave(connection: Connection, request: Request) -> None:
+        await connection.open_stream()
+        await connection.chunk(event(ROLE))
+        await connection.chunk(event(delta("first")))
         await released.wait()
-        await line.event(delta("second", finish="stop"))
-        await line.event(b"[DONE]")
-        await line.end_stream()
+        await connection.chunk(event(delta("second", finish="stop")))
+        await connection.chunk(event(b"[DONE]"))
+        await connection.end_stream()
 
     a = await upstream(behave)
     async with (

@@ -7,31 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.faulty_upstream import (
-    ROLE,
-    Behaviour,
-    FaultyUpstream,
-    answers,
-    completion,
-    delta,
-    error,
-    raw,
-    says,
-    streams,
-)
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
+from tests.support.upstream import Upstream, says
 
 from pointsman.domain.candidates import order
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.gateway.insight.events import HealthChanged
+from pointsman.simulator.behaviour import Act, Behaviour, Pause, answers, sends, streams
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import ROLE, completion, delta, error
 
 FAILS = answers(500, error("boom"))
 EMPTY_JSON = answers(200, completion(""))
-EMPTY_STREAM = streams(ROLE, delta(finish="stop"), b"[DONE]", "end")
+EMPTY_STREAM = streams(ROLE, delta(finish="stop"), b"[DONE]", Act.END)
 
 
-def at(name: str, one: FaultyUpstream | int) -> Any:
+def at(name: str, one: Upstream | int) -> Any:
     return external(name, f"http://127.0.0.1:{one if isinstance(one, int) else one.port}/v1")
 
 
@@ -85,7 +77,7 @@ async def test_two_attempts_per_target_and_the_last_for_another_backend(upstream
 
 
 async def test_least_loaded_pod_is_asked(upstream: Any) -> None:
-    slow = streams(ROLE, delta("x"), 0.2, delta(finish="stop"), b"[DONE]", "end")
+    slow = streams(ROLE, delta("x"), Pause(0.2), delta(finish="stop"), b"[DONE]", Act.END)
     pods = [await upstream(slow) for _ in range(3)]
     async with gateway(table([ollama("pods")], [route("pods")], {"pods": [p.port for p in pods]})) as g:
         await asyncio.gather(*(chat(g.port, stream=True) for _ in range(9)))
@@ -148,7 +140,7 @@ async def test_when_all_are_empty_the_model_may_mean_it(stream: bool, upstream: 
 
 @pytest.mark.parametrize("reason", ["content_filter", "length"])
 async def test_silence_with_a_reason_is_an_answer(reason: str, upstream: Any) -> None:
-    a = await upstream(streams(ROLE, delta(finish=reason), b"[DONE]", "end"))
+    a = await upstream(streams(ROLE, delta(finish=reason), b"[DONE]", Act.END))
     b = await upstream(says("no"))
     async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
         got = await chat(g.port, stream=True)
@@ -191,7 +183,7 @@ async def test_five_failures_eject_and_probes_bring_back(upstream: Any) -> None:
 
 
 async def test_ramp_sends_one_trial_not_the_whole_load(upstream: Any) -> None:
-    slow = streams(ROLE, 0.1, delta("x", finish="stop"), b"[DONE]", "end")
+    slow = streams(ROLE, Pause(0.1), delta("x", finish="stop"), b"[DONE]", Act.END)
     back, good = await upstream(slow), await upstream(slow)
     async with gateway(table([at("a", back), at("b", good)], [route("a", "b")])) as g:
         key = g.state.table.backends["a"].endpoints[0].key
@@ -204,11 +196,11 @@ async def test_ramp_sends_one_trial_not_the_whole_load(upstream: Any) -> None:
 
 
 async def test_poison_request_ejects_nobody(upstream: Any) -> None:
-    async def behave(line: Any, seen: Any) -> None:
-        if "poison" in seen.body.decode():
-            await line.answer(500, error("boom"))
+    async def behave(connection: Connection, request: Request) -> None:
+        if "poison" in request.body.decode():
+            await connection.answer(500, error("boom"))
         else:
-            await says("ok")(line, seen)
+            await says("ok")(connection, request)
 
     a, b = await upstream(behave), await upstream(behave)
     async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
@@ -272,11 +264,11 @@ async def test_forbidden_needs_three_requests(upstream: Any) -> None:
 
 
 async def test_missing_model_rests_for_that_model_only(upstream: Any) -> None:
-    async def behave(line: Any, seen: Any) -> None:
-        if seen.json["model"] == "m":
-            await line.answer(404, error("model 'm' not found"))
+    async def behave(connection: Connection, request: Request) -> None:
+        if request.json["model"] == "m":
+            await connection.answer(404, error("model 'm' not found"))
         else:
-            await says("other")(line, seen)
+            await says("other")(connection, request)
 
     a, b = await upstream(behave), await upstream(says("b"))
     backends = [external("a", f"http://127.0.0.1:{a.port}/v1", models=("m", "n")), at("b", b)]
@@ -292,10 +284,12 @@ async def test_missing_model_rests_for_that_model_only(upstream: Any) -> None:
 async def test_stalled_counts_only_when_nothing_advanced(upstream: Any) -> None:
     """A busy GPU is slow, a dead one is silent."""
 
-    async def behave(line: Any, seen: Any) -> None:
-        if "stall" in seen.body.decode():
-            await line.silence()
-        await streams(ROLE, *[delta("x"), 0.05] * 16, delta(finish="stop"), b"[DONE]", "end")(line, seen)
+    async def behave(connection: Connection, request: Request) -> None:
+        if "stall" in request.body.decode():
+            await connection.silence()
+        await streams(ROLE, *[delta("x"), Pause(0.05)] * 16, delta(finish="stop"), b"[DONE]", Act.END)(
+            connection, request
+        )
 
     a, b = await upstream(behave), await upstream(says("b"))
     async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
@@ -311,7 +305,7 @@ async def test_stalled_counts_only_when_nothing_advanced(upstream: Any) -> None:
 
 
 async def test_fallback_itself_fails(upstream: Any) -> None:
-    ups = [await upstream(b) for b in (FAILS, raw("reset"), says("third"))]
+    ups = [await upstream(b) for b in (FAILS, sends(Act.RESET), says("third"))]
     async with gateway(table([at(n, u) for n, u in zip("abc", ups, strict=True)], [route("a", "b", "c")])) as g:
         got = await chat(g.port)
         assert got.headers["x-pointsman-backend"] == "c"
@@ -337,7 +331,7 @@ async def test_backend_without_a_pod_is_passed_over(upstream: Any) -> None:
 
 
 async def test_flapping_backend_never_loses_a_request(upstream: Any) -> None:
-    script: list[Behaviour] = [FAILS, says("a"), raw("reset"), says("a"), raw("cut"), says("a")] * 20
+    script: list[Behaviour] = [FAILS, says("a"), sends(Act.RESET), says("a"), sends(Act.CUT), says("a")] * 20
     flapping, good = await upstream(*script), await upstream(says("b"))
     async with gateway(table([at("a", flapping), at("b", good)], [route("a", "b")])) as g:
         key = g.state.table.backends["a"].endpoints[0].key
@@ -349,7 +343,7 @@ async def test_flapping_backend_never_loses_a_request(upstream: Any) -> None:
 
 
 async def test_reload_in_the_middle(upstream: Any) -> None:
-    slow = await upstream(streams(ROLE, delta("one"), 0.3, delta("two", finish="stop"), b"[DONE]", "end"))
+    slow = await upstream(streams(ROLE, delta("one"), Pause(0.3), delta("two", finish="stop"), b"[DONE]", Act.END))
     other = await upstream(says("other"))
     async with gateway(table([at("a", slow)], [route("a", timeouts={"idle": "2s"})])) as g:
         request = asyncio.create_task(chat(g.port, stream=True))

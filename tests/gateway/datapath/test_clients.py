@@ -7,11 +7,14 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.faulty_upstream import ROLE, completion, delta, says, streams
 from tests.support.raw_client import chat, chat_body, chat_request, connected
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import says
 
 from pointsman.gateway.limits import Limits
+from pointsman.simulator.behaviour import Act, Pause, streams
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import ROLE, completion, delta, event
 
 SMALL = Limits(
     head_bytes=4096, body_bytes=100_000, head_seconds=0.2, body_seconds=0.2, keep_alive_seconds=0.5, linger_seconds=0.3
@@ -255,26 +258,28 @@ async def test_head_and_models(g: Any) -> None:
 
 
 async def test_client_leaves_before_content(upstream: Any) -> None:
-    await _leaves(upstream, streams(ROLE, "silence"), wait_for=b"")
+    await _leaves(upstream, streams(ROLE, Act.SILENCE), wait_for=b"")
 
 
 async def test_client_leaves_before_headers(upstream: Any) -> None:
-    async def behave(line: Any, seen: Any) -> None:
-        await line.silence()
+    async def behave(connection: Connection, request: Request) -> None:
+        await connection.silence()
 
     await _leaves(upstream, behave, wait_for=b"")
 
 
 async def test_client_leaves_in_the_middle(upstream: Any) -> None:
-    await _leaves(upstream, streams(ROLE, delta("one"), "silence"), wait_for=b"one")
+    await _leaves(upstream, streams(ROLE, delta("one"), Act.SILENCE), wait_for=b"one")
 
 
 async def _leaves(upstream: Any, behave: Any, wait_for: bytes) -> None:
     ended = asyncio.Event()
 
-    async def watched(line: Any, seen: Any) -> None:
-        await behave(line, seen)
-        ended.set()
+    async def watched(connection: Connection, request: Request) -> None:
+        try:
+            await behave(connection, request)
+        finally:
+            ended.set()
 
     a, b = await upstream(watched), await upstream(says("no"))
     backends = [external(n, f"http://127.0.0.1:{u.port}/v1") for n, u in (("a", a), ("b", b))]
@@ -312,15 +317,15 @@ async def test_slow_client_holds_its_backend_back_with_bounded_memory(upstream: 
     sent = 0
     big = "x" * 60_000
 
-    async def behave(line: Any, seen: Any) -> None:
+    async def behave(connection: Connection, request: Request) -> None:
         nonlocal sent
-        await line.open_stream()
+        await connection.open_stream()
         for _ in range(600):
-            await line.event(delta(big))
+            await connection.chunk(event(delta(big)))
             sent += 1
-        await line.event(delta(finish="stop"))
-        await line.event(b"[DONE]")
-        await line.end_stream()
+        await connection.chunk(event(delta(finish="stop")))
+        await connection.chunk(event(b"[DONE]"))
+        await connection.end_stream()
 
     a = await upstream(behave)
     slow = {"idle": "300ms", "total": "20s"}
@@ -359,7 +364,7 @@ async def test_requests_beyond_the_memory_for_bodies(upstream: Any) -> None:
 
 
 async def test_drain_lets_streams_finish(upstream: Any) -> None:
-    a = await upstream(streams(ROLE, delta("one"), 0.2, delta("two", finish="stop"), b"[DONE]", "end"))
+    a = await upstream(streams(ROLE, delta("one"), Pause(0.2), delta("two", finish="stop"), b"[DONE]", Act.END))
     async with (
         gateway(table([external("a", f"http://127.0.0.1:{a.port}/v1")], [route("a")])) as g,
         connected(g.port) as idle,
@@ -389,7 +394,7 @@ async def test_answers_while_draining_end_the_connection(g: Any) -> None:
 
 
 async def test_drain_gives_up_in_time(upstream: Any) -> None:
-    a = await upstream(streams(ROLE, delta("one"), "silence"))
+    a = await upstream(streams(ROLE, delta("one"), Act.SILENCE))
     async with (
         gateway(table([external("a", f"http://127.0.0.1:{a.port}/v1")], [route("a", timeouts={"idle": "9s"})])) as g,
         connected(g.port) as c,

@@ -12,24 +12,17 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from tests.support.faulty_upstream import (
-    ROLE,
-    Behaviour,
-    answers,
-    completion,
-    delta,
-    error,
-    raw,
-    says,
-    streams,
-)
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import says
+
+from pointsman.simulator.behaviour import Act, Behaviour, Pause, Raw, answers, sends, streams
+from pointsman.simulator.openai_bytes import ROLE, completion, delta, error
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
-HTML = "<html><body><h1>It works</h1></body></html>"
+HTML = b"<html><body><h1>It works</h1></body></html>"
 
 
 @dataclass(frozen=True)
@@ -61,63 +54,68 @@ def frame(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
-def whole(body: str, *before: bytes) -> Behaviour:
+def whole(data: bytes, *before: bytes) -> Behaviour:
     """A JSON answer in one write, with what stands before it."""
-    data = body.encode()
-    return raw(b"".join(before) + HEAD + b"content-length: %d\r\n\r\n%b" % (len(data), data))
+    return sends(b"".join(before) + HEAD + b"content-length: %d\r\n\r\n%b" % (len(data), data))
 
 
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 QUOTA = error("You exceeded your current quota", "insufficient_quota")
 FAULTS: list[Fault] = [
     # the connection
-    *both("reset before headers", raw("reset"), "Failure", "Reset"),
-    *both("closed before headers", raw("cut"), "Failure", "Reset"),
-    *both("reset mid-headers", raw(b"HTTP/1.1 200 OK\r\ncontent-ty", "reset"), "Failure", "Cut"),
-    *both("not HTTP", raw(b"SSH-2.0-OpenSSH_9.7\r\n\r\n"), "Failure", "BrokenHttp"),
-    *both("huge header", raw(HEAD + b"x-big: " + b"a" * 600_000), "Failure", "TooLarge"),
-    *both("endless headers", raw(HEAD, *[b"x-a: b\r\n" * 4096] * 20, "silence"), "Failure", "TooLarge"),
+    *both("reset before headers", sends(Act.RESET), "Failure", "Reset"),
+    *both("closed before headers", sends(Act.CUT), "Failure", "Reset"),
+    *both("reset mid-headers", sends(b"HTTP/1.1 200 OK\r\ncontent-ty", Act.RESET), "Failure", "Cut"),
+    *both("not HTTP", sends(b"SSH-2.0-OpenSSH_9.7\r\n\r\n"), "Failure", "BrokenHttp"),
+    *both("huge header", sends(HEAD + b"x-big: " + b"a" * 600_000), "Failure", "TooLarge"),
+    *both("endless headers", sends(HEAD, *[b"x-a: b\r\n" * 4096] * 20, Act.SILENCE), "Failure", "TooLarge"),
     *both(
         "wrong protocol switch",
-        raw(b"HTTP/1.1 101 X\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
+        sends(b"HTTP/1.1 101 X\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
         "Failure",
         "BrokenHttp",
     ),
     *both(
         "chunked and content-length",
-        raw(HEAD + b"content-length: 5\r\n" + CHUNKED + b"0\r\n\r\n"),
+        sends(HEAD + b"content-length: 5\r\n" + CHUNKED + b"0\r\n\r\n"),
         "Failure",
         "BrokenHttp",
     ),
     *both(
-        "unknown encoding", raw(HEAD + b"content-encoding: br\r\ncontent-length: 2\r\n\r\n{}"), "Failure", "BrokenHttp"
+        "unknown encoding",
+        sends(HEAD + b"content-encoding: br\r\ncontent-length: 2\r\n\r\n{}"),
+        "Failure",
+        "BrokenHttp",
     ),
     # waits
-    *only("accept and silence json", False, raw("silence"), "Stalled", "AnswerTimeout", 504),
-    *only("accept and silence stream", True, raw("silence"), "Stalled", "FirstTokenTimeout", 504),
+    *only("accept and silence json", False, sends(Act.SILENCE), "Stalled", "AnswerTimeout", 504),
+    *only("accept and silence stream", True, sends(Act.SILENCE), "Stalled", "FirstTokenTimeout", 504),
     *only(
         "headers then silence json",
         False,
-        raw(HEAD + b"content-length: 9\r\n\r\n", "silence"),
+        sends(HEAD + b"content-length: 9\r\n\r\n", Act.SILENCE),
         "Stalled",
         "AnswerTimeout",
         504,
     ),
-    *only("headers then silence stream", True, streams("silence"), "Stalled", "FirstTokenTimeout", 504),
-    *only("role then silence", True, streams(ROLE, "silence"), "Stalled", "FirstTokenTimeout", 504),
+    *only("headers then silence stream", True, streams(Act.SILENCE), "Stalled", "FirstTokenTimeout", 504),
+    *only("role then silence", True, streams(ROLE, Act.SILENCE), "Stalled", "FirstTokenTimeout", 504),
     *only(
-        "comments for ever", True, streams(*[("raw", b": ping\n\n"), 0.05] * 20), "Stalled", "FirstTokenTimeout", 504
+        "comments for ever", True, streams(*[Raw(b": ping\n\n"), Pause(0.05)] * 20), "Stalled", "FirstTokenTimeout", 504
     ),
     # status
     *both("500", answers(500, error("boom")), "Failure", "ServerError"),
     *both("502 html", answers(502, HTML, "text/html"), "Failure", "ServerError"),
     *both("500 html", answers(500, HTML, "text/html"), "Failure", "ServerError"),
-    *both("504", answers(504, ""), "Failure", "ServerError"),
+    *both("504", answers(504, b""), "Failure", "ServerError"),
     *both(
-        "500 cut in its body", raw(b"HTTP/1.1 500 X\r\ncontent-length: 99\r\n\r\n{", "cut"), "Failure", "ServerError"
+        "500 cut in its body",
+        sends(b"HTTP/1.1 500 X\r\ncontent-length: 99\r\n\r\n{", Act.CUT),
+        "Failure",
+        "ServerError",
     ),
-    *both("408", answers(408, ""), "Failure", "ServerError"),
-    *both("302", answers(302, "", "text/plain", "location: http://elsewhere/"), "Failure", "Redirect"),
+    *both("408", answers(408, b""), "Failure", "ServerError"),
+    *both("302", answers(302, b"", "text/plain", "location: http://elsewhere/"), "Failure", "Redirect"),
     *both("503 otherwise", answers(503, error("something")), "Failure", "ServerError"),
     *both("429", answers(429, error("slow down")), "Busy", "RateLimited", 429),
     *both(
@@ -128,7 +126,7 @@ FAULTS: list[Fault] = [
     *both("503 loading", answers(503, error("Loading model", kind="unavailable_error")), "Loading", "Loading", 503),
     *both(
         "500 html loading",
-        answers(500, "<html>Model is loading, try again</html>", "text/html"),
+        answers(500, b"<html>Model is loading, try again</html>", "text/html"),
         "Loading",
         "Loading",
         503,
@@ -143,40 +141,40 @@ FAULTS: list[Fault] = [
     # the form of an answer under 200
     *both("html 200", answers(200, HTML, "text/html"), "Failure", "NotJson"),
     *only("html called json", False, answers(200, HTML), "Failure", "NotJson"),
-    *only("malformed json", False, answers(200, '{"choices": [}'), "Failure", "BrokenJson"),
+    *only("malformed json", False, answers(200, b'{"choices": [}'), "Failure", "BrokenJson"),
     *only("truncated json", False, answers(200, completion("hi")[:-9]), "Failure", "BrokenJson"),
-    *only("another json", False, answers(200, "[1]"), "Failure", "BrokenJson"),
-    *only("stream for json", False, streams(ROLE, "end"), "Failure", "BrokenStream"),
+    *only("another json", False, answers(200, b"[1]"), "Failure", "BrokenJson"),
+    *only("stream for json", False, streams(ROLE, Act.END), "Failure", "BrokenStream"),
     *only("json for stream", True, answers(200, completion("hi")), "Failure", "BrokenStream"),
     *only(
         "content-length too long",
         False,
-        raw(HEAD + b"content-length: 999\r\n\r\n" + completion("hi").encode(), "cut"),
+        sends(HEAD + b"content-length: 999\r\n\r\n" + completion("hi"), Act.CUT),
         "Failure",
         "Cut",
     ),
     *only(
         "content-length too short",
         False,
-        raw(HEAD + b"content-length: 20\r\n\r\n" + completion("hi").encode()),
+        sends(HEAD + b"content-length: 20\r\n\r\n" + completion("hi")),
         "Failure",
         "BrokenJson",
     ),
-    *only("cut in json", False, raw(HEAD + b"content-length: 99\r\n\r\n{", "reset"), "Failure", "Cut"),
-    *only("malformed chunk", True, raw(SSE + CHUNKED + b"zz\r\nhello\r\n"), "Failure", "BrokenHttp"),
-    *only("malformed frame", True, streams(("raw", b"data: {not json\n\n"), "end"), "Failure", "BrokenStream"),
-    *only("frame without end", True, streams(("raw", b"data: " + b"a" * 9_000_000)), "Failure", "TooLarge"),
+    *only("cut in json", False, sends(HEAD + b"content-length: 99\r\n\r\n{", Act.RESET), "Failure", "Cut"),
+    *only("malformed chunk", True, sends(SSE + CHUNKED + b"zz\r\nhello\r\n"), "Failure", "BrokenHttp"),
+    *only("malformed frame", True, streams(Raw(b"data: {not json\n\n"), Act.END), "Failure", "BrokenStream"),
+    *only("frame without end", True, streams(Raw(b"data: " + b"a" * 9_000_000)), "Failure", "TooLarge"),
     *only(
         "2 MiB of roles",
         True,
-        streams(*[("raw", (b"data: " + b'{"choices":[]}' + b"\n\n") * 5000)] * 25, "silence"),
+        streams(*[Raw((b"data: " + b'{"choices":[]}' + b"\n\n") * 5000)] * 25, Act.SILENCE),
         "Failure",
         "TooLarge",
     ),
     *only(
         "broken gzip",
         False,
-        raw(HEAD + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nabcd"),
+        sends(HEAD + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nabcd"),
         "Failure",
         "BrokenHttp",
     ),
@@ -190,23 +188,23 @@ FAULTS: list[Fault] = [
     # no content
     *only("error under 200", False, answers(200, error("boom")), "Failure", "ErrorEvent"),
     *only("overload under 200", False, answers(200, error("x", kind="overloaded_error")), "Busy", "QueueFull", 429),
-    *only("error event first", True, streams({"error": {"message": "boom"}}, "end"), "Failure", "ErrorEvent"),
+    *only("error event first", True, streams({"error": {"message": "boom"}}, Act.END), "Failure", "ErrorEvent"),
     *only(
         "error event by its type",
         True,
-        streams(("raw", b'event: error\ndata: {"message": "boom"}\n\n'), "end"),
+        streams(Raw(b'event: error\ndata: {"message": "boom"}\n\n'), Act.END),
         "Failure",
         "ErrorEvent",
     ),
     *only(
-        "error event after role", True, streams(ROLE, {"error": {"message": "boom"}}, "end"), "Failure", "ErrorEvent"
+        "error event after role", True, streams(ROLE, {"error": {"message": "boom"}}, Act.END), "Failure", "ErrorEvent"
     ),
-    *only("cut before content", True, streams(ROLE, "cut"), "Failure", "Cut"),
-    *only("reset before content", True, streams(ROLE, "reset"), "Failure", "Cut"),
+    *only("cut before content", True, streams(ROLE, Act.CUT), "Failure", "Cut"),
+    *only("reset before content", True, streams(ROLE, Act.RESET), "Failure", "Cut"),
     *only(
         "frame cut in a character",
         True,
-        streams(("raw", 'data: {"choices":[{"delta":{"content":"ü'.encode()[:-1]), "cut"),
+        streams(Raw('data: {"choices":[{"delta":{"content":"ü'.encode()[:-1]), Act.CUT),
         "Failure",
         "Cut",
     ),
@@ -228,7 +226,7 @@ async def test_fault_moves_the_request_on(fault: Fault, upstream: Any) -> None:
     assert got.headers["x-pointsman-backend"] == "b"
     assert got.headers["x-pointsman-attempts"] == "2"
     if fault.stream:
-        assert got.text == "alliswell"
+        assert got.text == "all is well"
         assert got.events[-1] == "[DONE]"
     else:
         assert got.json["choices"][0]["message"]["content"] == "all is well"
@@ -270,7 +268,7 @@ async def test_callers_fault_goes_to_the_caller(status: int, stream: bool, upstr
     bad, good = await upstream(answers(status, body)), await upstream(says("no"))
     async with gateway(table([_at("a", bad.port), _at("b", good.port)], [route("a", "b")])) as g:
         got = await chat(g.port, stream=stream)
-    assert (got.status, got.body) == (status, body.encode())
+    assert (got.status, got.body) == (status, body)
     assert got.headers["x-pointsman-backend"] == "a"
     assert g.meter.verdicts == [("a", "Caller", "BadRequest")]
     assert not good.seen
@@ -279,8 +277,8 @@ async def test_callers_fault_goes_to_the_caller(status: int, stream: bool, upstr
 UNFIT = {
     "context": answers(400, error("This model's maximum context length is 8 tokens", "context_length_exceeded")),
     "413": answers(413, HTML, "text/html"),
-    "404 path": answers(404, '{"detail":"Not Found"}'),
-    "405": answers(405, "x", "text/plain"),
+    "404 path": answers(404, b'{"detail":"Not Found"}'),
+    "405": answers(405, b"x", "text/plain"),
     "no chat": answers(400, error('"m:1" does not support chat')),
     "parameter": answers(400, error("Unsupported parameter: 'max_tokens'", "unsupported_parameter")),
 }
@@ -321,65 +319,59 @@ async def test_retry_after_as_a_date(upstream: Any) -> None:
 
 
 ODD: dict[str, tuple[bool, Behaviour]] = {
-    "missing DONE": (True, streams(ROLE, delta("ok"), delta(finish="stop"), "end")),
-    "missing DONE, then cut": (True, streams(ROLE, delta("ok"), delta(finish="stop"), "cut")),
-    "missing DONE, then silence": (True, streams(ROLE, delta("ok"), delta(finish="stop"), "silence")),
+    "missing DONE": (True, streams(ROLE, delta("ok"), delta(finish="stop"), Act.END)),
+    "missing DONE, then cut": (True, streams(ROLE, delta("ok"), delta(finish="stop"), Act.CUT)),
+    "missing DONE, then silence": (True, streams(ROLE, delta("ok"), delta(finish="stop"), Act.SILENCE)),
     "no blank line after DONE": (
         True,
-        streams(delta("ok"), delta(finish="stop"), ("raw", b"data: [DONE]"), "end"),
+        streams(delta("ok"), delta(finish="stop"), Raw(b"data: [DONE]"), Act.END),
     ),
     "CRLF": (
         True,
         streams(
-            ("raw", b'data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\r'),
-            ("raw", b"\n\r\ndata: [DONE]\r\n\r\n"),
-            "end",
+            Raw(b'data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\r'),
+            Raw(b"\n\r\ndata: [DONE]\r\n\r\n"),
+            Act.END,
         ),
     ),
     "byte by byte": (
         True,
         streams(
             *[
-                ("raw", bytes([b]))
+                Raw(bytes([b]))
                 for b in b'data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
             ],
-            "end",
+            Act.END,
         ),
     ),
     "data without a space": (
         True,
         streams(
-            ("raw", b'data:{"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\ndata:[DONE]\n\n'), "end"
+            Raw(b'data:{"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\ndata:[DONE]\n\n'), Act.END
         ),
     ),
     "HTTP/1.0 until close": (
         False,
-        raw(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n" + completion("ok").encode(), "cut"),
+        sends(b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n" + completion("ok"), Act.CUT),
     ),
-    "HTTP/1.1 until close": (False, raw(HEAD + b"\r\n" + completion("ok").encode(), "cut")),
+    "HTTP/1.1 until close": (False, sends(HEAD + b"\r\n" + completion("ok"), Act.CUT)),
     "stream until close": (
         True,
-        raw(SSE + b"\r\n" + b'data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\n', "cut"),
+        sends(SSE + b"\r\n" + b'data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\n', Act.CUT),
     ),
     "100 before": (False, whole(completion("ok"), b"HTTP/1.1 100 Continue\r\n\r\n")),
     "103 before": (False, whole(completion("ok"), b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")),
     "no content type": (
         False,
-        raw(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(completion("ok")), completion("ok").encode())),
+        sends(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(completion("ok")), completion("ok"))),
     ),
     "gzip": (
         False,
-        answers(200, gzip.compress(completion("ok").encode()), "application/json", "content-encoding: gzip"),
+        answers(200, gzip.compress(completion("ok")), "application/json", "content-encoding: gzip"),
     ),
     "chunked json": (
         False,
-        raw(
-            HEAD
-            + CHUNKED
-            + frame(completion("ok").encode()[:50])
-            + frame(completion("ok").encode()[50:])
-            + b"0\r\n\r\n"
-        ),
+        sends(HEAD + CHUNKED + frame(completion("ok")[:50]) + frame(completion("ok")[50:]) + b"0\r\n\r\n"),
     ),
 }
 
@@ -416,7 +408,7 @@ async def test_odd_but_whole_answers_pass(name: str, upstream: Any) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_content_is_more_than_text(part: dict[str, object], stream: bool, upstream: Any) -> None:
     behave = (
-        streams(ROLE, delta(**part), delta(finish="stop"), b"[DONE]", "end")
+        streams(ROLE, delta(**part), delta(finish="stop"), b"[DONE]", Act.END)
         if stream
         else answers(200, completion(None, **part))
     )

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from tests.gateway.datapath.test_silent_addresses import silent_port
 from tests.support.engine import until
-from tests.support.faulty_upstream import answers, completion, says
 from tests.support.raw_client import chat
 from tests.support.running_gateway import Running, external, gateway, route, table
+from tests.support.upstream import says
+
+from pointsman.simulator.behaviour import answers
+from pointsman.simulator.openai_bytes import completion
 
 CLOSING = answers(200, completion("ok"), "application/json", "connection: close")
 """A good answer, and a new connection for the next."""

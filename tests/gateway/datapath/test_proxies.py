@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from tests.support.certificates import Authority
 from tests.support.engine import Engine, Reply
-from tests.support.faulty_upstream import says
 from tests.support.http_proxy import HttpProxy
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
+from tests.support.upstream import says
 
 from pointsman.domain.health import Probed, ProbeOutcome, State
 from pointsman.domain.proxies import Proxies, Proxy, read_proxies
@@ -70,7 +70,7 @@ async def test_http_is_asked_of_the_proxy_with_the_whole_url(upstream: Any) -> N
     async with HttpProxy({"engine.test:8000": a.port}) as proxy, gateway(plain(), proxies=through(proxy)) as g:
         assert (await chat(g.port)).status == 200
         assert proxy.asked == ["POST http://engine.test:8000/v1/chat/completions HTTP/1.1"]
-    assert (a.seen[0].line, a.seen[0].headers["host"]) == ("POST /v1/chat/completions HTTP/1.1", "engine.test:8000")
+    assert (a.seen[0].path, a.seen[0].headers["host"]) == ("/v1/chat/completions", "engine.test:8000")
 
 
 async def test_credentials_are_for_the_proxy_alone(ours: Authority, upstream: Any) -> None:

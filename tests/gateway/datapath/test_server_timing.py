@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.support.faulty_upstream import answers, error, says
 from tests.support.raw_client import Got, chat
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import says
+
+from pointsman.simulator.behaviour import answers
+from pointsman.simulator.openai_bytes import error
 
 
 def attempts(got: Got) -> list[tuple[str, float]]:

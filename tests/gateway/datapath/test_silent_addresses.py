@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tests.support.engine import until
-from tests.support.faulty_upstream import says
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
+from tests.support.upstream import says
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.support.certificates import Authority
 from tests.support.engine import Engine, Reply, until
-from tests.support.faulty_upstream import says
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import says
 
 from pointsman.domain.health import Probed, ProbeOutcome, State
 from pointsman.domain.table import RoutingTable

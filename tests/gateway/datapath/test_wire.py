@@ -13,22 +13,15 @@ from typing import Any
 
 import openai
 import pytest
-from tests.support.faulty_upstream import (
-    ROLE,
-    USAGE,
-    answers,
-    completion,
-    delta,
-    error,
-    raw,
-    says,
-    streams,
-)
 from tests.support.raw_client import chat, chat_body, chat_request, connected
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import says
 
 from pointsman.domain.table import SecretValue
 from pointsman.gateway.upstream.trust import default_tls
+from pointsman.simulator.behaviour import Act, Pause, answers, sends, streams
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import ROLE, USAGE_FRAME, completion, delta, error
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
@@ -100,7 +93,7 @@ async def test_odd_request_ids_are_replaced(upstream: Any) -> None:
 
 async def test_provenance_headers(upstream: Any) -> None:
     slow = await upstream(
-        raw(0.2, HEAD + b"content-length: %d\r\n\r\n%b" % (len(completion("ok")), completion("ok").encode()))
+        sends(Pause(0.2), HEAD + b"content-length: %d\r\n\r\n%b" % (len(completion("ok")), completion("ok")))
     )
     async with gateway(table([at("a", slow)], [route("a")])) as g:
         got = await chat(g.port)
@@ -119,9 +112,9 @@ async def test_usage_is_asked_for_and_hidden(upstream: Any) -> None:
         got = await chat(g.port, stream=True)
         assert a.seen[0].json["stream_options"] == {"include_usage": True}
         assert all(e == "[DONE]" or e["choices"] for e in got.events)
-        assert (g.meter.requests[0].prompt_tokens, g.meter.requests[0].completion_tokens) == (7, 3)
+        assert (g.meter.requests[0].prompt_tokens, g.meter.requests[0].completion_tokens) == (7, 5)
         got = await chat(g.port, stream=True, stream_options={"include_usage": True})
-        assert got.events[-2]["usage"] == USAGE["usage"]
+        assert got.events[-2]["usage"] == USAGE_FRAME["usage"]
         got = await chat(g.port, stream=True, stream_options={"include_usage": False, "x": 1})
         assert a.seen[2].json["stream_options"] == {"include_usage": True, "x": 1}
         assert all(e == "[DONE]" or e["choices"] for e in got.events)
@@ -130,18 +123,18 @@ async def test_usage_is_asked_for_and_hidden(upstream: Any) -> None:
 
 
 async def test_unknown_usage_is_never_zero(upstream: Any) -> None:
-    a = await upstream(streams(ROLE, delta("x", finish="stop"), b"[DONE]", "end"))
+    a = await upstream(streams(ROLE, delta("x", finish="stop"), b"[DONE]", Act.END))
     async with gateway(table([at("a", a)], [route("a")])) as g:
         await chat(g.port, stream=True)
         assert g.meter.requests[0].prompt_tokens is None
 
 
 async def test_field_that_we_added_is_taken_back_and_remembered(upstream: Any) -> None:
-    async def behave(line: Any, seen: Any) -> None:
-        if "stream_options" in seen.json:
-            await line.answer(400, error("Unrecognized request argument supplied: stream_options"))
+    async def behave(connection: Connection, request: Request) -> None:
+        if "stream_options" in request.json:
+            await connection.answer(400, error("Unrecognized request argument supplied: stream_options"))
         else:
-            await says("ok")(line, seen)
+            await says("ok")(connection, request)
 
     a, b = await upstream(behave), await upstream(says("no"))
     async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
@@ -173,13 +166,15 @@ async def test_connections_are_used_again(upstream: Any) -> None:
 
 @pytest.mark.parametrize("how", ["residue", "bytes while idle", "connection: close", "until close"])
 async def test_connections_with_anything_left_are_not(how: str, upstream: Any) -> None:
-    body = completion("ok").encode()
+    body = completion("ok")
     whole = HEAD + b"content-length: %d\r\n" % len(body)
     behave = {
-        "residue": raw(whole + b"\r\n" + body + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
-        "bytes while idle": raw(whole + b"\r\n" + body, 0.05, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
-        "connection: close": raw(whole + b"connection: close\r\n\r\n" + body),
-        "until close": raw(HEAD + b"\r\n" + body, "cut"),
+        "residue": sends(whole + b"\r\n" + body + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
+        "bytes while idle": sends(
+            whole + b"\r\n" + body, Pause(0.05), b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+        ),
+        "connection: close": sends(whole + b"connection: close\r\n\r\n" + body),
+        "until close": sends(HEAD + b"\r\n" + body, Act.CUT),
     }[how]
     a = await upstream(behave)
     async with gateway(table([at("a", a)], [route("a")])) as g:
@@ -192,11 +187,11 @@ async def test_connections_with_anything_left_are_not(how: str, upstream: Any) -
 
 
 async def test_stale_pooled_connection_is_dialled_once_more(upstream: Any) -> None:
-    async def behave(line: Any, seen: Any) -> None:
-        if line.number == 1 and len(a.seen) == 2:
-            line.reset()  # exactly as it is used again
+    async def behave(connection: Connection, request: Request) -> None:
+        if connection.number == 1 and len(a.seen) == 2:
+            connection.reset()  # exactly as it is used again
         else:
-            await says("ok")(line, seen)
+            await says("ok")(connection, request)
 
     a, b = await upstream(behave), await upstream(says("no"))
     async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
@@ -210,7 +205,7 @@ async def test_stale_pooled_connection_is_dialled_once_more(upstream: Any) -> No
 
 
 async def test_a_fresh_connection_is_not(upstream: Any) -> None:
-    a, b = await upstream(raw("reset")), await upstream(says("ok"))
+    a, b = await upstream(sends(Act.RESET)), await upstream(says("ok"))
     async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
         await chat(g.port)
     assert len(a.seen) == 1
@@ -229,7 +224,7 @@ async def test_answer_before_the_body_was_sent(upstream: Any) -> None:
 
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        text = error("too large").encode()
+        text = error("too large")
         writer.write(b"HTTP/1.1 413 X\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text))
         with contextlib.suppress(asyncio.CancelledError):
             await writer.drain()
@@ -399,7 +394,7 @@ async def test_openai_client_through_a_fallback(upstream: Any) -> None:
         assert answer.choices[0].message.content == "all is well"
         stream = await client.chat.completions.create(model="chat", messages=messages, stream=True)
         words = [c.choices[0].delta.content or "" async for c in stream]
-        assert "".join(words) == "alliswell"
+        assert "".join(words) == "all is well"
         assert [m.id async for m in client.models.list()] == ["chat"]
         assert (await client.models.retrieve("chat")).id == "chat"
         with pytest.raises(openai.NotFoundError) as unknown:
@@ -409,7 +404,7 @@ async def test_openai_client_through_a_fallback(upstream: Any) -> None:
 
 
 async def test_openai_client_sees_a_broken_stream_as_an_error(upstream: Any) -> None:
-    bad = await upstream(streams(ROLE, delta("one"), "cut"))
+    bad = await upstream(streams(ROLE, delta("one"), Act.CUT))
     async with gateway(table([at("a", bad)], [route("a")])) as g:
         client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{g.port}/v1", api_key="x", max_retries=0)
         stream = await client.chat.completions.create(
