@@ -15,7 +15,16 @@ from typing import Any
 import yaml
 from tests.cluster.cluster import Cluster
 from tests.support.engine import Engine, Reply, until
-from tests.support.namespace import Namespace, crds_fixture, encoded, fill, hosted, proxy_fixture, space_fixture
+from tests.support.namespace import (
+    OLLAMA,
+    Namespace,
+    crds_fixture,
+    encoded,
+    fill,
+    hosted,
+    proxy_fixture,
+    space_fixture,
+)
 from tests.support.tcp_proxy import TcpProxy
 
 from pointsman.gateway.sources.cluster import ClusterSource
@@ -98,34 +107,36 @@ async def test_each_change_is_routed_by_at_once(space: Namespace, proxy: TcpProx
         assert slowest < 1.0, "promised: 200 ms; five times that on a busy machine"
 
 
+async def gateways(space: Namespace, **ready: bool) -> None:
+    await space.apply(
+        "EndpointSlice",
+        "gateways",
+        labels={"kubernetes.io/service-name": "pointsman-gateway"},
+        addressType="IPv4",
+        ports=[{"name": "http", "port": 8080}],
+        endpoints=[
+            {"addresses": [f"10.0.0.{n}"], "conditions": {"ready": on}, "targetRef": {"kind": "Pod", "name": name}}
+            for n, (name, on) in enumerate(ready.items(), 1)
+        ],
+    )
+
+
+def limit(gateway: Running, name: str = "hosted") -> int | None:
+    backend = gateway.state.table.backends.get(name)
+    machine = gateway.state.health.machine(backend.endpoints[0].key) if backend else None
+    return machine.limit if machine else None
+
+
 async def test_limits_are_divided_by_the_gateways_that_take_requests(space: Namespace, proxy: TcpProxy) -> None:
     await fill(space)
     await space.apply("LLMBackend", "hosted", spec={**hosted(), "limits": {"maxInFlight": 10}})
 
-    async def gateways(**ready: bool) -> None:
-        await space.apply(
-            "EndpointSlice",
-            "gateways",
-            labels={"kubernetes.io/service-name": "pointsman-gateway"},
-            addressType="IPv4",
-            ports=[{"name": "http", "port": 8080}],
-            endpoints=[
-                {"addresses": [f"10.0.0.{n}"], "conditions": {"ready": on}, "targetRef": {"kind": "Pod", "name": name}}
-                for n, (name, on) in enumerate(ready.items(), 1)
-            ],
-        )
-
-    def limit(gateway: Running) -> int | None:
-        backend = gateway.state.table.backends.get("hosted")
-        machine = gateway.state.health.machine(backend.endpoints[0].key) if backend else None
-        return machine.limit if machine else None
-
     async with running(space, proxy) as gateway:
         await until(lambda: limit(gateway) == 10)
-        await gateways(test=True, other=True)
+        await gateways(space, test=True, other=True)
         await until(lambda: limit(gateway) == 5)
-        await gateways(test=False, other=True, third=False)
-        await gateways(test=False, a=True, b=True, c=True, d=True)
+        await gateways(space, test=False, other=True, third=False)
+        await gateways(space, test=False, a=True, b=True, c=True, d=True)
         await until(lambda: limit(gateway) == 2)
         await space.delete("EndpointSlice", "gateways")
         await until(lambda: limit(gateway) == 10)
@@ -236,8 +247,10 @@ async def test_a_start_without_the_api_server_uses_the_saved_table(
     tags = {"models": [{"name": "tiny:1b"}]}
     async with Engine({"/api/version": Reply(), "/api/tags": Reply(body=tags)}) as alive:
         await space.pods("local", alive.port)
+        await space.apply("LLMBackend", "local", spec={**OLLAMA, "limits": {"maxInFlight": 10}})
+        await gateways(space, test=True, other=True)
         async with running(space, proxy, state_dir=tmp_path) as gateway:
-            await until(lambda: gateway.status.loaded)
+            await until(lambda: limit(gateway, "local") == 5)
             await until(lambda: (tmp_path / "table.json").exists())
         text = (tmp_path / "table.json").read_text()
         assert "sk-sesame" not in text
@@ -248,6 +261,7 @@ async def test_a_start_without_the_api_server_uses_the_saved_table(
         async with running(space, proxy, state_dir=tmp_path, first_sync=0.3) as gateway:
             await until(lambda: gateway.status.loaded)
             assert gateway.ports() == [alive.port]
+            assert limit(gateway, "local") == 5, "shared with those that were there"
             assert gateway.targets == ["local"], "a backend that needs a Secret waits for the API server"
             await proxy.open()
             await until(lambda: gateway.targets == ["local", "hosted"], 25)

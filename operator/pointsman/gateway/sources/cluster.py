@@ -139,12 +139,13 @@ class ClusterSource:
         while True:
             await self._unsaved.wait()
             self._unsaved.clear()
-            backends, routes, slices, _ = (reflector.items for reflector in self._watched)
+            backends, routes, slices, ours = (reflector.items for reflector in self._watched)
             content = saved.Saved(
                 namespace=self._namespace,
                 backends={name: trimmed(body) for name, body in backends.items()},
                 routes={name: trimmed(body) for name, body in routes.items()},
                 endpoints=endpoints_of(slices.values()),
+                gateways=tuple(sorted(gateways_of(ours.values()))),
             )
             try:
                 await asyncio.to_thread(saved.write, folder, content)
@@ -160,10 +161,11 @@ class ClusterSource:
             return
         _log.warning("no answer from the API server: starting from the resources saved in %s", folder)
         backends, routes = self._backends.of(content.backends), self._routes.of(content.routes)
+        gateways = crew(content.gateways, self._state.name)
         waiting = {name: list(pods) for name, pods in content.endpoints.items()}
         ready: dict[str, list[PodEndpoint]] = {}
         while not self._live():
-            table = compile_table(backends, routes, {n: tuple(pods) for n, pods in waiting.items()}, {})
+            table = compile_table(backends, routes, {n: tuple(pods) for n, pods in waiting.items()}, {}, gateways)
             answering = await self._answering(table)
             for name, pods in waiting.items():
                 ready.setdefault(name, []).extend(p for p in pods if p.uid in answering)
@@ -172,7 +174,7 @@ class ClusterSource:
                 return
             if answering or not self._status.loaded:
                 pods_ready = {name: tuple(pods) for name, pods in ready.items()}
-                self._state.set_table(compile_table(backends, routes, pods_ready, {}))
+                self._state.set_table(compile_table(backends, routes, pods_ready, {}, gateways))
                 self._status.succeeded()
             await asyncio.sleep(RETRY_SAVED_SECONDS)
 

@@ -27,6 +27,8 @@ class Saved(msgspec.Struct, frozen=True):
     backends: dict[str, dict[str, Any]]
     routes: dict[str, dict[str, Any]]
     endpoints: dict[str, tuple[PodEndpoint, ...]]
+    gateways: tuple[str, ...] = ()
+    """Those that shared the limits."""
     form: int = _FORM
 
 
