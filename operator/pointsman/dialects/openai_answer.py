@@ -14,6 +14,7 @@ import msgspec
 
 from pointsman.dialects.openai import error_event
 from pointsman.dialects.openai_shapes import ABSENT, Answer, Choice, OddAnswer, Part
+from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.sse import Frame
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import UNREADABLE, Said, said_in
@@ -171,9 +172,14 @@ class ChatStream:
         return EMPTY
 
 
-def judge_chat(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
+def open_chat(request: ChatRequest) -> ChatStream:
+    """Who reads the events of one stream."""
+    return ChatStream(request.has_stop)
+
+
+def judge_chat(body: bytes, request: ChatRequest) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
-    return judge_choices(body, has_stop, _decode, _message_speaks)
+    return judge_choices(body, request.has_stop, _decode, _message_speaks)
 
 
 def judge_choices(

@@ -64,11 +64,11 @@ def _speaks(choice: _Text) -> bool:
     return bool(choice.text)
 
 
-def open_text_stream(has_stop: bool = False) -> ChatStream:
+def open_text_stream(request: ChatRequest) -> ChatStream:
     """Who reads the events of one stream."""
-    return ChatStream(has_stop, _decode, _speaks)
+    return ChatStream(request.has_stop, _decode, _speaks)
 
 
-def judge_completion(body: bytes, has_stop: bool) -> tuple[Judgement, Usage | None, Said | None]:
+def judge_completion(body: bytes, request: ChatRequest) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
-    return judge_choices(body, has_stop, _decode, _speaks)
+    return judge_choices(body, request.has_stop, _decode, _speaks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pointsman.api.route import Needed
 from pointsman.dialects.openai import CHAT_PATH, compose, parse_chat
-from pointsman.dialects.openai_answer import ChatStream, judge_chat
+from pointsman.dialects.openai_answer import judge_chat, open_chat
 from pointsman.dialects.openai_completions import (
     COMPLETIONS_PATH,
     judge_completion,
@@ -14,36 +14,19 @@ from pointsman.dialects.openai_completions import (
 from pointsman.dialects.openai_embeddings import EMBEDDINGS_PATH, judge_embeddings, parse_embedding
 from pointsman.dialects.openai_responses import RESPONSES_PATH, compose_response_request, parse_response_request
 from pointsman.dialects.openai_responses_answer import ResponseStream, judge_response, response_id
-from pointsman.dialects.operation import Judged, Operation
-from pointsman.dialects.request import ChatRequest
-
-
-def _judge_chat(body: bytes, request: ChatRequest) -> Judged:
-    return judge_chat(body, request.has_stop)
-
-
-def _judge_completion(body: bytes, request: ChatRequest) -> Judged:
-    return judge_completion(body, request.has_stop)
-
-
-def _open_chat(request: ChatRequest) -> ChatStream:
-    return ChatStream(request.has_stop)
-
-
-def _open_completion(request: ChatRequest) -> ChatStream:
-    return open_text_stream(request.has_stop)
+from pointsman.dialects.operation import Operation
 
 
 CHAT = Operation(
-    "chat", CHAT_PATH, parse=parse_chat, compose=compose, judge=_judge_chat, open_stream=_open_chat, wide=True
+    "chat", CHAT_PATH, parse=parse_chat, compose=compose, judge=judge_chat, open_stream=open_chat, wide=True
 )
 COMPLETIONS = Operation(
     "text_completion", COMPLETIONS_PATH,
-    parse=parse_completion, compose=compose, judge=_judge_completion, open_stream=_open_completion,
+    parse=parse_completion, compose=compose, judge=judge_completion, open_stream=open_text_stream,
 )  # fmt: skip
 EMBEDDINGS = Operation(
     "embeddings", EMBEDDINGS_PATH,
-    parse=parse_embedding, compose=compose, judge=judge_embeddings, open_stream=_open_chat,
+    parse=parse_embedding, compose=compose, judge=judge_embeddings, open_stream=open_chat,
     needs=frozenset((Needed.EMBEDDINGS,)),
 )  # fmt: skip
 RESPONSES = Operation(

@@ -14,6 +14,7 @@ from pointsman.dialects.sse import EventStream
 from pointsman.dialects.usage import Usage
 from pointsman.domain.verdict import SUCCESS, Why
 
+ASKED = ChatRequest(b"", "m", True, False, False, (0, 0), None)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -23,8 +24,8 @@ def chunk(text: str | None, finish: str | None = None, index: int = 0, **more: A
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
-def run(*frames: bytes, has_stop: bool = False) -> tuple[bytes, EventStream]:
-    stream = EventStream(open_text_stream(has_stop), hide_usage=True)
+def run(*frames: bytes) -> tuple[bytes, EventStream]:
+    stream = EventStream(open_text_stream(ASKED), hide_usage=True)
     out = b"".join(stream.feed(f) for f in frames)
     return out + stream.finish(clean=True), stream
 
@@ -66,7 +67,7 @@ def test_body_that_cannot_be_routed(body: bytes, code: str | None) -> None:
 
 
 def test_stream_is_held_until_its_first_text() -> None:
-    stream = EventStream(open_text_stream(), hide_usage=True)
+    stream = EventStream(open_text_stream(ASKED), hide_usage=True)
     assert stream.feed(chunk("")) == b""
     assert not stream.committed
     assert stream.feed(chunk("Hi")) == chunk("") + chunk("Hi")
@@ -106,5 +107,5 @@ ANSWERS: list[tuple[dict[str, Any], Why]] = [
 
 @pytest.mark.parametrize(("value", "why"), ANSWERS)
 def test_worth_of_a_json_answer(value: dict[str, Any], why: Why) -> None:
-    judged, _, _ = judge_completion(json.dumps(value).encode(), False)
+    judged, _, _ = judge_completion(json.dumps(value).encode(), ASKED)
     assert judged.why is why

@@ -15,6 +15,7 @@ from pointsman.dialects.openai_answer import judge_chat
 from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.domain.verdict import Verdict, Why
 
+ASKED = ChatRequest(b"", "m", False, False, False, (0, 0), None)
 TEXT = st.text(max_size=12)
 KEYS = st.one_of(TEXT, st.sampled_from(["model", "stream", "stream_options", "messages", 'a"model"', "modèle"]))
 VALUES = st.recursive(
@@ -164,14 +165,14 @@ JSON_ANSWERS: list[tuple[dict[str, Any], Verdict, Why]] = [
 
 @pytest.mark.parametrize(("value", "verdict", "why"), JSON_ANSWERS)
 def test_worth_of_a_json_answer(value: dict[str, Any], verdict: Verdict, why: Why) -> None:
-    judged, _, _ = judge_chat(json.dumps(value).encode(), False)
+    judged, _, _ = judge_chat(json.dumps(value).encode(), ASKED)
     assert (judged.verdict, judged.why) == (verdict, why)
 
 
 @pytest.mark.parametrize("usage", ["x", [1], {"prompt_tokens": "many"}, None, {"prompt_tokens": 1.5}])
 def test_odd_usage_is_unknown_and_harms_nothing(usage: Any) -> None:
     judged, found, _ = judge_chat(
-        json.dumps({"choices": [{"message": {"content": "x"}}], "usage": usage}).encode(), False
+        json.dumps({"choices": [{"message": {"content": "x"}}], "usage": usage}).encode(), ASKED
     )
     assert judged.verdict is Verdict.SUCCESS
     assert found is None
