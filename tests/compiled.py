@@ -19,6 +19,8 @@ from pathlib import Path
 from tests.cluster import cache
 from tests.cluster.cache import REPOSITORY
 
+_KEPT = 6
+"""Other checkouts may be running theirs."""
 _SOURCES = ("hatch_build.py", "pyproject.toml", "uv.lock", "README.md", "LICENSE", "operator")
 
 
@@ -31,9 +33,8 @@ def folder() -> Path:
             if not target.exists():
                 with cache.made_whole(target) as fresh:
                     _build(fresh)
-                for other in target.parent.iterdir():
-                    if other != target:
-                        shutil.rmtree(other)
+                for old in sorted(target.parent.iterdir(), key=lambda f: f.stat().st_mtime)[:-_KEPT]:
+                    shutil.rmtree(old)
     return target
 
 
