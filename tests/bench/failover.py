@@ -1,35 +1,64 @@
-"""How much longer a request takes whose first backend is broken: beside one whose first backend is the good one."""
+"""How much longer a request takes whose first backend is broken: beside one whose first backend is the good one.
+
+Client, gateway and backends share one event loop here, so these times are rather too long than too short.
+
+    python -m tests.bench.failover
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from statistics import median, quantiles
 
 import uvloop
+from tests.bench.peers import compiled_environment
+from tests.cluster.cache import REPOSITORY
 from tests.support.faulty_upstream import Behaviour, FaultyUpstream, Line, Seen, answers, error, says
 from tests.support.raw_client import RawClient, chat_body, chat_request, connected
-from tests.support.running_gateway import Running, external, gateway, route, table
+from tests.support.running_gateway import TIMEOUTS, Running, external, gateway, route, table
 
 REQUESTS = 300
+SILENT_REQUESTS = 15
+DEADLINE_MS = 300
+assert TIMEOUTS["answer"] == f"{DEADLINE_MS}ms"
+_SILENT = f"accepts and is silent; the route's `answer` is {DEADLINE_MS} ms"
 
 
 async def _resets(line: Line, seen: Seen) -> None:
     line.reset()
 
 
+async def _is_silent(line: Line, seen: Seen) -> None:
+    await line.silence()
+
+
 FAULTS: dict[str, Behaviour | None] = {
     "connection refused": None,
     "connection reset before an answer": _resets,
     "500": answers(500, error("boom")),
+    _SILENT: _is_silent,
 }
+
+
+def measured() -> dict[str, tuple[float, float]]:
+    """`measure` of the compiled build, in a process of its own. Raises CalledProcessError."""
+    env = {**os.environ, **compiled_environment()}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.failover"], cwd=REPOSITORY, env=env, check=True, capture_output=True
+    )
+    return {name: (p50, p99) for name, (p50, p99) in json.loads(done.stdout).items()}
 
 
 def measure() -> dict[str, tuple[float, float]]:
     """Fault → median and 99th percentile of the added time, in ms."""
-    return {name: uvloop.run(_fault(behave)) for name, behave in FAULTS.items()}
+    return {name: uvloop.run(_fault(name, behave)) for name, behave in FAULTS.items()}
 
 
-async def _fault(behave: Behaviour | None) -> tuple[float, float]:
+async def _fault(name: str, behave: Behaviour | None) -> tuple[float, float]:
     bad = await FaultyUpstream([behave or says("no")]).start()
     good = await FaultyUpstream([says("ok")]).start()
     if behave is None:
@@ -42,7 +71,7 @@ async def _fault(behave: Behaviour | None) -> tuple[float, float]:
     plain = table(backends, [route("good")])
     added = []
     async with gateway(plain) as g, connected(g.port) as client:
-        for _ in range(REQUESTS):
+        for _ in range(SILENT_REQUESTS if name == _SILENT else REQUESTS):
             g.state.set_table(plain)
             direct = await _timed(g, client)
             # Another table in between: health begins anew, so the broken one is asked each time.
@@ -63,3 +92,7 @@ async def _timed(g: Running, client: RawClient) -> float:
     if got.status != 200 or got.headers["x-pointsman-backend"] != "good":
         raise RuntimeError(f"{got.status} {got.body!r} {g.meter.verdicts[-2:]}")
     return took
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))
