@@ -149,9 +149,13 @@ it nothing does: an answer is never spliced together from two.
 - At most `fallback.maxAttempts` attempts, at most {attempts.PER_TARGET} for one target while another is left, the last
   one kept for a backend that was not asked yet. A connection that could not be made costs no attempt
   ({attempts.MAX_DIALS} dials at most). A pooled connection that closes before a byte came back is dialled once more.
-- When nobody answers: 429 if all were busy, 503 if none could serve, 504 if one stalled, else 502, with one line for
-  each attempt. Never the backend's own 401, 402 or 403, never its URL or its words.
-- `fallback.mode: None`, or the request header `x-pointsman-fallback: none`: the first target's answer or failure.
+- When nobody answers: 400 if no target can take such a request, 429 if all were busy, 503 if none could serve, 504 if
+  one stalled, else 502, with one line for each attempt. Never the backend's own 401, 402 or 403, never its URL or its
+  words.
+- `fallback.mode: None`, or the request header `x-pointsman-fallback: none`: one target's answer or failure, chosen
+  among those of the first priority.
+- Targets of one priority share the requests as the route's strategy says ([Routing](how-to/routing.md)): choosing among
+  them is no fallback.
 - If all answers are empty, the model may mean it: the last one goes to the client, with the header
   `x-pointsman-verdict: EmptyAnswer`.
 - An endpoint at its limit (`limits.maxInFlight`) is waited for before a lower priority is asked, with

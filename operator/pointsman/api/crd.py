@@ -38,8 +38,8 @@ def _structural(node: Mapping[str, Any], defs: Mapping[str, Any], model: Any = N
         merged = {**only, **{k: v for k, v in node.items() if k != "anyOf"}}
         return _structural(merged, defs, model)
     out = {k: v for k, v in node.items() if k not in _DROP}
-    if out.get("default", ...) is None:
-        del out["default"]
+    if out.get("default", ...) in (None, []):
+        del out["default"]  # the same as nothing, and not worth a line in everybody's objects
     if "const" in out:
         out["enum"] = [out.pop("const")]
     kind = out.get("type")

@@ -218,7 +218,8 @@ class Hedge:
 
 @dataclass(frozen=True)
 class Route:
-    """A route as traffic sees it. `targets` are sorted by rank, then by their place in the spec."""
+    """A route as traffic sees it. `targets` are sorted by rank, then by their place in the spec; those of one rank
+    share."""
 
     name: str
     generation: int
