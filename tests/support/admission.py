@@ -107,6 +107,7 @@ CASES = [
             external={
                 "url": "https://llm.corp.example/v1",
                 "caBundleRef": {"kind": "Secret", "name": "corp-ca", "key": "tls.crt"},
+                "clientCertificateRef": {"name": "us"},
             },
             probe={"generation": {"mode": "Enabled", "interval": "5m", "timeout": "30s"}},
         ),
@@ -291,6 +292,11 @@ CASES = [
         "own authorities without TLS",
         external(external={"url": "http://api.example.com/v1", "caBundleRef": {"name": "ca"}}),
         "external.caBundleRef needs a url with https",
+    ),
+    Case(
+        "a client certificate without TLS",
+        external(external={"url": "http://api.example.com/v1", "clientCertificateRef": {"name": "us"}}),
+        "external.clientCertificateRef needs a url with https",
     ),
     Case(
         "bundle in something else",

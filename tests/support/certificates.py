@@ -37,6 +37,21 @@ class Authority:
         )  # fmt: skip
         return self._context(file)
 
+    def client(self, name: str) -> dict[str, str]:
+        """A client's certificate and key, as a Secret of type kubernetes.io/tls holds them."""
+        self.server(name, "DNS:client.test")
+        file = self._folder / f"{self._name}-{name}"
+        return {"tls.crt": file.with_suffix(".pem").read_text(), "tls.key": file.with_suffix(".key").read_text()}
+
+    def wants_clients(self, *, tls12: bool = False) -> ssl.SSLContext:
+        """A server that lets in clients of this authority only."""
+        context = self.server("strict")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=self.pem)
+        if tls12:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
     def self_signed(self) -> tuple[ssl.SSLContext, str]:
         """A server that signed its own certificate, and that certificate."""
         _openssl(

@@ -75,11 +75,19 @@ class Recorder:
 
 
 def external(
-    name: str, url: str, *, secret: str | None = None, bundle: str | None = None, models: tuple[str, ...] = ("m",)
+    name: str,
+    url: str,
+    *,
+    secret: str | None = None,
+    bundle: str | None = None,
+    shown: str | None = None,
+    models: tuple[str, ...] = ("m",),
 ) -> LLMBackend:
     options: dict[str, Any] = {"url": url}
     if bundle:
         options["caBundleRef"] = {"name": bundle}
+    if shown:
+        options["clientCertificateRef"] = {"name": shown}
     if secret:
         options["secretRef"] = {"name": secret}
     spec = {"engine": "External", "external": options, "models": [{"name": m} for m in models]}

@@ -142,6 +142,11 @@ class ExternalOptions(ApiModel):
             "external.caBundleRef needs a url with https: without TLS there is no certificate to check",
             lambda s: s.ca_bundle_ref is None or s.url.startswith("https://"),
         ),
+        Rule(
+            "!has(self.clientCertificateRef) || self.url.startsWith('https://')",
+            "external.clientCertificateRef needs a url with https: without TLS there is nobody to show it to",
+            lambda s: s.client_certificate_ref is None or s.url.startswith("https://"),
+        ),
     )
 
     url: Annotated[
@@ -157,6 +162,11 @@ class ExternalOptions(ApiModel):
         default=None,
         description="Certificates of the authorities that may sign the server's; in place of the system's, not beside"
         " them.",
+    )
+    client_certificate_ref: LocalRef | None = Field(
+        default=None,
+        description="A Secret of type kubernetes.io/tls (tls.crt, tls.key): the certificate that the gateways show the"
+        " server, where it wants one (mutual TLS).",
     )
 
 

@@ -56,8 +56,11 @@ class _Entry:
 
 
 def _mended(known: _Entry, backend: Backend) -> bool:
-    """It was out because of its certificate, and other authorities are believed now: what was found is void."""
-    return known.backend.trust != backend.trust and known.machine.reason == Why.TLS.value
+    """It was out because of TLS, and other authorities are believed now, or it is shown another certificate: what was
+    found is void."""
+    old = known.backend
+    changed = old.trust != backend.trust or old.client_certificate != backend.client_certificate
+    return changed and known.machine.reason == Why.TLS.value
 
 
 def credential_version(backend: Backend) -> str:

@@ -51,7 +51,7 @@ from pointsman.domain.table import (
     Timeouts,
 )
 from pointsman.domain.traits import Price, Traits
-from pointsman.domain.trust import Trust, read_bundle
+from pointsman.domain.trust import ClientCertificate, Trust, read_bundle, read_client_certificate
 
 OLLAMA_KEEP_ALIVE = "5m"
 """Ollama's own default."""
@@ -103,7 +103,21 @@ def compile_table(
 
 
 def missing_secret(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> str | None:
-    """What is wrong with the Secret that an External backend names, in a sentence; None when nothing is."""
+    """What is wrong with the Secrets that an External backend names, in a sentence; None when nothing is."""
+    shown = client_certificate(backend, secrets)
+    return _missing_key(backend, secrets) or (shown if isinstance(shown, str) else None)
+
+
+def client_certificate(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> ClientCertificate | str | None:
+    """What an External backend is to be shown; a sentence when it cannot be had, None when it wants none."""
+    ref = backend.spec.external.client_certificate_ref if backend.spec.external else None
+    if ref is None:
+        return None
+    held = secrets.get(ref.name)
+    return read_client_certificate(ref.name, held.data if held is not None else None)
+
+
+def _missing_key(backend: LLMBackend, secrets: Mapping[str, SecretValue]) -> str | None:
     ref = backend.spec.external.secret_ref if backend.spec.external else None
     if ref is None:
         return None
@@ -144,6 +158,7 @@ def _backend(
 ) -> Backend:
     spec = backend.spec
     name = backend.meta.name
+    shown = client_certificate(backend, secrets)
     host_header = None
     credential = None
     if spec.external is not None:
@@ -157,7 +172,7 @@ def _backend(
         endpoints: tuple[Endpoint, ...] = () if isinstance(bundle, str) else (endpoint,)
         models = {m.name: m.name for m in spec.models}
         ref = spec.external.secret_ref
-        if ref is not None and missing_secret(backend, secrets) is None:
+        if ref is not None and _missing_key(backend, secrets) is None:
             secret = secrets[ref.name]
             credential = Credential(ref.name, secret.version, secret.data[ref.key].strip())
     else:
@@ -185,6 +200,7 @@ def _backend(
         capacity=_capacity(spec),
         host_header=host_header,
         trust=bundle if isinstance(bundle, Trust) else None,
+        client_certificate=shown if isinstance(shown, ClientCertificate) else None,
         unreachable=bundle if isinstance(bundle, str) else "",
     )
 

@@ -36,5 +36,7 @@ def _named(backend: LLMBackend) -> Iterator[tuple[BundleKind, str]]:
         return
     if external.secret_ref is not None:
         yield BundleKind.SECRET, external.secret_ref.name
+    if external.client_certificate_ref is not None:
+        yield BundleKind.SECRET, external.client_certificate_ref.name
     if external.ca_bundle_ref is not None:
         yield external.ca_bundle_ref.kind, external.ca_bundle_ref.name

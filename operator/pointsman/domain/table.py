@@ -22,7 +22,7 @@ from pointsman.domain.sharing import ALONE, Crew
 from pointsman.domain.strategies import Strategy
 from pointsman.domain.strategies.weighted import Weighted
 from pointsman.domain.traits import UNDECLARED, Traits
-from pointsman.domain.trust import Trust
+from pointsman.domain.trust import ClientCertificate, Trust
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Backend:
     """What to send as Host; the endpoint's own address when None."""
     trust: Trust | None = None
     """The authorities that its certificate must come from; None: the system's."""
+    client_certificate: ClientCertificate | None = None
     unreachable: str = ""
     """Why it has no endpoint although it should, in a sentence."""
 

@@ -1,4 +1,4 @@
-"""Whose certificates are believed for an External backend, and the sentence for one that is not. Pure.
+"""Whose certificates are believed for an External backend, which it is shown, and the sentence for a failure. Pure.
 
 Decided here: what of a ConfigMap or Secret counts as a bundle, and what a failed verification is called. Not here: TLS
 itself (`gateway/upstream/trust.py`).
@@ -30,6 +30,31 @@ class Trust:
     version: str
     pem: str = field(repr=False, compare=False)
     """The certificates, each a PEM block."""
+
+
+@dataclass(frozen=True)
+class ClientCertificate:
+    """What a gateway shows a server that wants to know it. `version` changes exactly when it does."""
+
+    secret: str
+    """Name of the Secret."""
+    version: str
+    certificate: str = field(repr=False, compare=False)
+    key: str = field(repr=False, compare=False)
+    """Both in PEM."""
+
+
+def read_client_certificate(secret: str, data: Mapping[str, str] | None) -> ClientCertificate | str:
+    """The certificate in a Secret, or what is wrong with it in a sentence. `data` is the Secret's; None without one."""
+    if data is None:
+        return f"Secret {secret} does not exist: create it with `kubectl create secret tls`"
+    certificate, key = data.get("tls.crt", ""), data.get("tls.key", "")
+    if not certificates(certificate):
+        return f"Secret {secret} has no certificate in PEM under the key tls.crt"
+    if not key.strip():
+        return f"Secret {secret} has no value under the key tls.key"
+    digest = hashlib.sha256(f"{certificate}\n{key}".encode()).hexdigest()
+    return ClientCertificate(secret, digest[:16], certificate, key)
 
 
 def certificates(text: str) -> str:

@@ -13,12 +13,12 @@ from tests.support.running_gateway import external, gateway, route, table
 from tests.support.upstream import says
 
 from pointsman.domain.health import Probed, ProbeOutcome, State
-from pointsman.domain.table import RoutingTable
+from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.domain.trust import Trust
 from pointsman.gateway.probes.cheap import probe
 from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.probes.prober import Prober
-from pointsman.gateway.upstream.trust import own_tls
+from pointsman.gateway.upstream.trust import explain_tls, own_tls
 
 BROKEN_DER = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
 OTHER_AUTHORITY = "its certificate is signed by another authority than those of external.caBundleRef"
@@ -164,3 +164,61 @@ async def test_the_right_bundle_brings_a_backend_back_at_once(ours: Authority, t
 
 def test_the_authorities_of_the_system_are_not_added_to_a_bundle(ours: Authority) -> None:
     assert len(own_tls(Trust("1", ours.pem)).get_ca_certs()) == 1
+
+
+def mutual(port: int, ours: Authority, shown: dict[str, str] | None) -> RoutingTable:
+    """One External on that port that is shown what the Secret `us` holds."""
+    backend = external("a", f"https://127.0.0.1:{port}/v1", bundle="ca", shown="us")
+    secrets = {"us": SecretValue("1", shown)} if shown is not None else {}
+    return table([backend], [route("a")], secrets=secrets, bundles={"ca": ours.pem})
+
+
+@pytest.mark.parametrize("tls12", [False, True])
+async def test_a_server_that_wants_to_know_us_is_shown_our_certificate(
+    tls12: bool, ours: Authority, upstream: Any
+) -> None:
+    a = await upstream(says("ok"), tls=ours.wants_clients(tls12=tls12))
+    us = ours.client("us")
+    async with gateway(mutual(a.port, ours, us)) as g:
+        assert (await chat(g.port)).status == 200
+        assert us["tls.key"] not in repr(g.state.table)
+        g.state.set_table(mutual(a.port, ours, ours.client("new")))
+        assert (await chat(g.port)).status == 200
+        assert a.connections == 2, "another certificate, other connections"
+    async with Engine({"/v1/models": Reply()}, tls=ours.wants_clients(tls12=tls12)) as engine:
+        assert (await probed(mutual(engine.port, ours, us))).outcome is ProbeOutcome.OK
+
+
+@pytest.mark.parametrize("tls12", [False, True])
+async def test_without_one_that_it_knows_nothing_is_answered(tls12: bool, ours: Authority, theirs: Authority) -> None:
+    async with Engine({"/v1/models": Reply()}, tls=ours.wants_clients(tls12=tls12)) as engine:
+        for compiled in (one(engine.port, ours.pem), mutual(engine.port, ours, theirs.client("us"))):
+            assert (await probed(compiled)).outcome is ProbeOutcome.FAILED
+            async with gateway(compiled) as g:
+                assert (await chat(g.port)).status == 502
+        assert not engine.asked
+
+
+def test_an_alert_about_our_certificate_is_told() -> None:
+    error = ssl.SSLError(1, "alert")
+    error.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    assert explain_tls(error, own_bundle=True).startswith("it refuses TLS without a client certificate")
+
+
+async def test_a_client_certificate_that_cannot_be_used_is_said(
+    ours: Authority, theirs: Authority, upstream: Any
+) -> None:
+    a = await upstream(says("ok"), tls=ours.wants_clients())
+    mixed = {"tls.crt": ours.client("us")["tls.crt"], "tls.key": theirs.client("us")["tls.key"]}
+    sentence = "the Secret of external.clientCertificateRef holds no certificate and key that belong together"
+    async with gateway(mutual(a.port, ours, mixed)) as g:
+        for _ in range(5):
+            assert (await chat(g.port)).status == 502
+        assert (g.machine("a").reason, g.machine("a").message) == ("TlsFailed", sentence)
+    for held, words in (
+        (None, "Secret us does not exist: create it with `kubectl create secret tls`"),
+        ({"tls.crt": "x"}, "Secret us has no certificate in PEM under the key tls.crt"),
+        ({"tls.crt": mixed["tls.crt"]}, "Secret us has no value under the key tls.key"),
+    ):
+        (broken,) = mutual(a.port, ours, held).routes["r"].broken
+        assert (broken.problem.value, broken.message) == ("SecretMissing", f"LLMBackend a: {words}")

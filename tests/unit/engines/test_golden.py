@@ -26,7 +26,11 @@ from pointsman.engines.drivers import DRIVERS
 
 FOLDER = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + "a" * 64
-SECRETS = {"key": SecretValue("1", {"api-key": "x", "other": "y"})}
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n"
+SECRETS = {
+    "key": SecretValue("1", {"api-key": "x", "other": "y"}),
+    "us": SecretValue("1", {"tls.crt": CERTIFICATE, "tls.key": "k"}),
+}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -107,6 +111,7 @@ EXTERNAL_CHANGES: dict[str, Any] = {
     "external.url": {"url": "https://other.example/v1"},
     "external.secretRef": {"url": "https://api.example/v1", "secretRef": {"name": "key"}},
     "external.secretRef.key": {"url": "https://api.example/v1", "secretRef": {"name": "key", "key": "other"}},
+    "external.clientCertificateRef": {"url": "https://api.example/v1", "clientCertificateRef": {"name": "us"}},
     "external.caBundleRef": {"url": "https://api.example/v1", "caBundleRef": {"name": "ca"}},
 }
 ELSEWHERE = {"engine": "every test here", "suspend": "tests/operator/test_backend.py"}

@@ -23,7 +23,7 @@ from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
 from pointsman.gateway.upstream.dialer import Resolver, Way, way_to
-from pointsman.gateway.upstream.trust import BAD_BUNDLE, TlsContexts, default_tls, explain_tls
+from pointsman.gateway.upstream.trust import BadTls, TlsContexts, default_tls, explain_tls
 from pointsman.gateway.upstream.tunnel import refusal
 
 KEEP_CONNECTION_SECONDS = 30.0
@@ -104,7 +104,7 @@ class ProbeClient:
                 data=body,
                 allow_redirects=False,
                 timeout=_NO_TIMEOUT,
-                ssl=self._contexts.of(way.trust) if way.tls else True,
+                ssl=self._contexts.of(way.trust, way.shown) if way.tls else True,
                 **_through(way),
             ) as response:
                 at = self.clock()
@@ -112,6 +112,8 @@ class ProbeClient:
                 return Answer(response.status, response.headers, data, at)
         except TimeoutError:
             raise
+        except BadTls as error:
+            raise Unanswered(Why.TLS, str(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise explain_error(error, way) from None
 
@@ -205,8 +207,6 @@ async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
 def explain_error(error: Exception, way: Way) -> Unanswered:
     """Why a connection failed, in a sentence for people without URL or credential."""
     match error:
-        case ssl.SSLError() if not isinstance(error, aiohttp.ClientError):
-            return Unanswered(Why.TLS, BAD_BUNDLE if way.trust is not None else "TLS failed")
         case aiohttp.ClientHttpProxyError():
             return Unanswered(Why.PROXY, refusal(error.status))
         case aiohttp.ClientProxyConnectionError():

@@ -21,10 +21,10 @@ from pointsman.api.backend import Engine
 from pointsman.domain.failure import fault
 from pointsman.domain.proxies import NO_PROXIES, Proxies, Proxy
 from pointsman.domain.table import Backend, Endpoint
-from pointsman.domain.trust import Trust
+from pointsman.domain.trust import ClientCertificate, Trust
 from pointsman.domain.verdict import Why
 from pointsman.gateway.upstream.connection import UpstreamConnection
-from pointsman.gateway.upstream.trust import BAD_BUNDLE, TlsContexts, default_tls, explain_tls
+from pointsman.gateway.upstream.trust import BadTls, TlsContexts, default_tls, explain_tls
 from pointsman.gateway.upstream.tunnel import ProxyFailed, open_tunnel
 
 DNS_SECONDS = 30.0
@@ -100,6 +100,7 @@ class Way:
     tls: bool = False
     trust: Trust | None = None
     """The authorities that its certificate must come from; None: the system's."""
+    shown: ClientCertificate | None = None
     proxy: Proxy | None = None
 
     @property
@@ -112,7 +113,7 @@ def way_to(backend: Backend, endpoint: Endpoint, proxies: Proxies) -> Way:
     """The proxies of the environment are for what is elsewhere: a pod is never reached through one."""
     e = endpoint
     proxy = proxies.of(e.host, e.port, tls=e.tls) if backend.engine is Engine.EXTERNAL else None
-    return Way(e.host, e.port, e.tls, backend.trust, proxy)
+    return Way(e.host, e.port, e.tls, backend.trust, backend.client_certificate, proxy)
 
 
 class Dialer:
@@ -166,9 +167,9 @@ class Dialer:
         if not way.tls:
             return None
         try:
-            return self._contexts.of(way.trust)
-        except ssl.SSLError:
-            raise DialFailed(Why.TLS, BAD_BUNDLE) from None
+            return self._contexts.of(way.trust, way.shown)
+        except BadTls as e:
+            raise DialFailed(Why.TLS, str(e)) from None
 
 
 async def _connect(
