@@ -6,6 +6,7 @@ users would have it do: Pointsman with everything on, routers with their balanci
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -121,6 +122,7 @@ def pointsman(place: Path, port: int, admin_port: int, *, compile_it: bool = Tru
     return Command(argv, compiled_environment() if compile_it else {"PYTHONPATH": str(REPOSITORY / "operator")})
 
 
+@functools.cache
 def compiled_environment() -> dict[str, str]:
     """What makes Python take the compiled build. Raises RuntimeError when it does not."""
     env = {"PYTHONPATH": str(compiled.folder())}

@@ -87,8 +87,8 @@ def _head(run: Run) -> list[str]:
         "",
         "**What Pointsman does meanwhile.** It chooses among three backends of one priority, checks their health, keeps"
         " their limits (`spec.limits`), reads and judges every answer, has fallback armed, puts the backend's model"
-        " name in, counts tokens, keeps metrics and writes its access log to a file. It runs with its data path compiled, as"
-        " the images hold it; the row *not compiled* is the same code run by Python.",
+        " name in, counts tokens, keeps metrics and writes its access log to a file. Its data path is compiled, as in"
+        " the images; the row *not compiled* is the same code run by Python.",
         "",
         "**The peers** balance over the same three backends, each as its documentation starts it, without an access"
         " log; all of them write errors only. Their commands are in `tests/bench/peers.py`: tell us of a better one.",

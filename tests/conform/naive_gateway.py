@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aiohttp
 from aiohttp import web
 
@@ -12,6 +14,8 @@ class NaiveGateway:
     def __init__(self, *ports: int) -> None:
         self._ports = ports
         self.url = ""
+        self.headers: list[Mapping[str, str]] = []
+        """Of each request that came."""
 
     async def __aenter__(self) -> NaiveGateway:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
@@ -29,6 +33,7 @@ class NaiveGateway:
         await self._runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        self.headers.append(request.headers)
         body = await request.read()
         out: web.StreamResponse | None = None
         for port in self._ports:

@@ -120,7 +120,7 @@ EXPECTED = {
 async def test_a_bad_gateway_fails_for_the_reasons_it_should() -> None:
     a, b = free_ports(2)
     async with NaiveGateway(a, b) as gateway:
-        options = Options(gateway.url, ("m",), (("127.0.0.1", a), ("127.0.0.1", b)), 0.0, 5.0, None, "naive")
+        options = Options(gateway.url, ("m",), (("127.0.0.1", a), ("127.0.0.1", b)), 0.0, 5.0, None, {}, "naive")
         report = await run(options, chosen(tuple(EXPECTED)))
     seen = {r.scenario.slug: "" if r.outcome is Outcome.PASS else r.saw for r in report.results}
     assert seen == EXPECTED
@@ -148,6 +148,7 @@ async def test_what_is_not_there_is_told_in_one_line() -> None:
         (("--only", "nothing-like-it"), "no scenario matches nothing-like-it"),
         (("--gateway", "localhost", "--model", "m"), "give the base URL with http"),
         (("--listen-a", "9101"), "9101 is not HOST:PORT"),
+        (("--header", "x-nothing"), "'x-nothing' is not NAME:VALUE"),
         (("--gateway", "http://x", "--model", "m", "--key-env", "NOT_THERE_AT_ALL"), "has no NOT_THERE_AT_ALL"),
     ],
 )
@@ -155,6 +156,16 @@ def test_usage(arguments: tuple[str, ...], said: str) -> None:
     result = CliRunner().invoke(main, ["conform", *arguments])
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+async def test_headers_go_along() -> None:
+    a, b = free_ports(2)
+    async with NaiveGateway(a, b) as gateway:
+        headers = {"x-of-the-gateway": "its configuration"}
+        options = Options(gateway.url, ("m",), (("127.0.0.1", a), ("127.0.0.1", b)), 0.0, 5.0, None, headers, "naive")
+        await run(options, chosen(("no-fault-json",)))
+        assert all(h.get("x-of-the-gateway") == "its configuration" for h in gateway.headers)
+        assert gateway.headers
 
 
 def test_list_names_every_scenario() -> None:

@@ -36,6 +36,18 @@ class Address(click.ParamType[tuple[str, int]]):
         return host.strip("[]"), int(port)
 
 
+class Header(click.ParamType[tuple[str, str]]):
+    """`NAME:VALUE`."""
+
+    name = "header"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, colon, content = str(value).partition(":")
+        if not colon or not name.strip() or not str(value).isprintable():
+            self.fail(f"{value!r} is not NAME:VALUE", param, ctx)
+        return name.strip(), content.strip()
+
+
 @dataclass(frozen=True)
 class Options:
     gateway: str
@@ -44,6 +56,7 @@ class Options:
     timeout: float
     recovery: float
     key: str | None
+    headers: dict[str, str]
     title: str
 
 
@@ -82,6 +95,14 @@ class Options:
     help="How long the gateway may take to use a backend again that is good again.",
 )
 @click.option("--key-env", metavar="NAME", help="Environment variable with the API key that the gateway wants.")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    type=Header(),
+    metavar="NAME:VALUE",
+    help="Sent with each request, for a gateway that is configured by it; may be given again.",
+)
 @click.option("--title", default="", metavar="TEXT", help="What is tested, for reports: name and version.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a report.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
@@ -96,6 +117,7 @@ def conform(
     timeout: float,
     recovery: float,
     key_env: str | None,
+    headers: tuple[tuple[str, str], ...],
     title: str,
     markdown_file: Path | None,
     junit_file: Path | None,
@@ -122,7 +144,7 @@ def conform(
     key = os.environ.get(key_env) if key_env else None
     if key_env and not key:
         fail(f"--key-env: the environment has no {key_env}", EXIT_USAGE)
-    options = Options(gateway, models, (listen_a, listen_b), timeout, recovery, key, title or gateway)
+    options = Options(gateway, models, (listen_a, listen_b), timeout, recovery, key, dict(headers), title or gateway)
     report = asyncio.run(run(options, scenarios))
     if markdown_file is not None:
         from pointsman.conform.markdown import markdown
@@ -155,7 +177,7 @@ async def run(options: Options, scenarios: Sequence[Scenario]) -> Report:
     results: list[Result] = []
     width = max(len(s.name) for s in scenarios)
     try:
-        async with Client(options.gateway, options.key, 4 * options.timeout + 30) as client:
+        async with Client(options.gateway, options.key, 4 * options.timeout + 30, options.headers) as client:
             runner = Runner(client, backends, options.models, options.timeout, options.recovery)
             await runner.greet()
             async for result in runner.run(scenarios):

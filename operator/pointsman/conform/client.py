@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 
@@ -17,10 +17,10 @@ _NONE = Answer(0, {}, b"", whole=False, stream=False)
 class Client:
     """`gateway` is the base URL, with or without `/v1`. `seconds` bounds each request. Use within `async with`."""
 
-    def __init__(self, gateway: str, key: str | None, seconds: float) -> None:
+    def __init__(self, gateway: str, key: str | None, seconds: float, headers: Mapping[str, str] | None = None) -> None:
         base = gateway.rstrip("/")
         self._url = f"{base if base.endswith('/v1') else base + '/v1'}/chat/completions"
-        self._headers = {"accept-encoding": "identity", "content-type": "application/json"}
+        self._headers = {"accept-encoding": "identity", "content-type": "application/json"} | dict(headers or {})
         if key:
             self._headers["authorization"] = f"Bearer {key}"
         self._timeout = aiohttp.ClientTimeout(total=seconds)
