@@ -52,7 +52,7 @@ test-operator: setup programs ## The operator on a real API server with real con
 	@$(RUN) pytest -q tests/operator
 
 .PHONY: e2e
-e2e: setup programs images test-compiled ## The longest tier: real pods and a real engine; 115 faults against a real gateway
+e2e: setup programs images test-compiled ## The longest tier: real pods and a real engine; 128 faults against a real gateway
 	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster
 
 .PHONY: test-compiled

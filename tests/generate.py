@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from tests import chart
+from tests.conform import coverage
 
 from pointsman.api import crd
 from pointsman.kube import rbac
@@ -23,6 +24,7 @@ def render() -> dict[str, str]:
     rules = {"operator": rbac.rules(), "lease": rbac.lease_rules()}
     out["charts/pointsman/files/rbac.yaml"] = HEAD + yaml.safe_dump(rules, sort_keys=False, width=120)
     pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["render"]()
+    out["docs/fault-coverage.md"] = coverage.page()
     return out | {f"docs/{name}": text for name, text in pages.items()}
 
 
