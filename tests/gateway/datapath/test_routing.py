@@ -174,11 +174,11 @@ async def test_least_in_flight_asks_who_has_less_to_do() -> None:
 async def test_one_conversation_stays_at_one_endpoint() -> None:
     async with world(route(["a", "b", "c"], strategy="PrefixAffinity"), a={}, b={}, c={}) as (g, _):
         homes = set()
-        for n in range(12):
+        for n in range(48):
             history = [{"role": "system", "content": "be kind"}, {"role": "user", "content": f"question {n}"}]
             home = await served(g, messages=history)
             homes.add(home)
-            for turn in range(3):
+            for turn in range(2):
                 history += [{"role": "assistant", "content": f"answer {turn}"}, {"role": "user", "content": "more"}]
                 assert await served(g, messages=history) == home
         assert len(homes) == 3
@@ -285,7 +285,7 @@ async def test_auto_is_a_name_like_any_other() -> None:
             ("code_generation", {"coder"}), ("code_analysis", {"coder"}), ("reasoning", {"thinker"}),
             ("planning", {"thinker"}), ("general_chat", {"coder", "talker"}), ("text_generation", {"coder", "talker"}),
         ):  # fmt: skip
-            seen = {await served(g, model="auto", task_type=task) for _ in range(12)}
+            seen = {await served(g, model="auto", task_type=task) for _ in range(30)}
             assert seen == who, task
     async with world(route(["a"]), a={}) as (g, _):
         assert (await chat(g.port, model="auto")).status == 404
