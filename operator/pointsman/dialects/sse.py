@@ -167,6 +167,9 @@ class EventStream:
         return b"".join(out)
 
     def _one(self, text: bytes, frame: bytes) -> bytes:
+        if not text.isascii() and not is_utf8(text):
+            # Clients would stumble over it in the middle of their answer.
+            return self._fail(_BROKEN)
         if text.startswith(b"data: ") and text.find(b"\n", 6) < 0:
             kind = self.reader.read(text[6:], "")
         else:
@@ -212,6 +215,15 @@ class EventStream:
     def _fail(self, judged: Judgement) -> bytes:
         self.ended = judged
         return b""
+
+
+def is_utf8(data: bytes) -> bool:
+    """RFC 8259 and the HTML standard want it."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fields(text: bytes) -> tuple[bytes, str]:

@@ -143,6 +143,13 @@ FAULTS: list[Fault] = [
     *only("html called json", False, answers(200, HTML), "Failure", "NotJson"),
     *only("malformed json", False, answers(200, b'{"choices": [}'), "Failure", "BrokenJson"),
     *only("truncated json", False, answers(200, completion("hi")[:-9]), "Failure", "BrokenJson"),
+    *only(
+        "json in latin-1",
+        False,
+        answers(200, completion("h\xe9").replace(b"\\u00e9", b"\xe9")),
+        "Failure",
+        "BrokenJson",
+    ),
     *only("another json", False, answers(200, b"[1]"), "Failure", "BrokenJson"),
     *only("stream for json", False, streams(ROLE, Act.END), "Failure", "BrokenStream"),
     *only("json for stream", True, answers(200, completion("hi")), "Failure", "BrokenStream"),

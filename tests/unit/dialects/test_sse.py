@@ -98,6 +98,7 @@ def test_promises_on_any_stream(frames: list[bytes], cuts: list[int]) -> None:
         ([delta("x"), delta("y", index=1), END, delta(None, "stop", 1), DONE], True, Verdict.SUCCESS, Why.ANSWERED),
         ([ERROR], True, Verdict.FAILURE, Why.ERROR_EVENT),
         ([BROKEN], True, Verdict.FAILURE, Why.BROKEN_STREAM),
+        ([delta("x"), delta("é").replace(b"\xc3\xa9", b"\xe9"), END], True, Verdict.FAILURE, Why.BROKEN_STREAM),
     ],
 )
 def test_how_streams_end(frames: list[bytes], clean: bool, verdict: Verdict, why: Why) -> None:

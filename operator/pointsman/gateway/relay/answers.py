@@ -12,9 +12,10 @@ import zlib
 from enum import Enum, auto
 from functools import lru_cache
 
+from pointsman.dialects.openai_answer import BROKEN_JSON
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest
-from pointsman.dialects.sse import EventStream
+from pointsman.dialects.sse import EventStream, is_utf8
 from pointsman.dialects.usage import Usage
 from pointsman.domain.failure import fault
 from pointsman.domain.judging import Said, judge_said, judge_status, retry_after_seconds
@@ -270,6 +271,9 @@ def is_plain_json(reader: AnswerReader) -> bool:
 def judge_json(x: Relayed, body: bytes, content_type: bytes) -> None:
     """Judges a whole body under 2xx."""
     operation = x.operation
+    if not body.isascii() and not is_utf8(body):
+        x.failed(BROKEN_JSON)
+        return
     judged, usage, said = operation.judge(body, x.request)
     if judged is SUCCESS:
         if x.stream:
