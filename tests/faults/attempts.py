@@ -29,6 +29,12 @@ class Attempt:
     """It was to be sent again and never arrived: the backend had gone."""
 
     @property
+    def splits(self) -> int:
+        """How many of its arrivals may have been attempts of their own: a reset that follows the first bytes may come
+        before or after they were read."""
+        return sum(a.reused and FAULTS[a.fault].lossy for a in self.arrivals[:-1])
+
+    @property
     def backend(self) -> str:
         return self.last.backend
 

@@ -6,6 +6,7 @@ that candidates were asked in their order, and that every fault had the verdict 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,16 +127,26 @@ class Model:
                 continue
             list_.sort(key=lambda pair: pair[0].arrivals[0].at)
             barred: tuple[float, float, str] | None = None
+            healed = sorted(a.last.done for a, _ in list_ if End.WHOLE in a.ends)
             for attempt, asked in list_:
                 at = attempt.arrivals[0].at
-                if barred is not None and barred[0] + HAZE < at < barred[1] - 0.05:
+                if (
+                    barred is not None
+                    and barred[2] != "Busy"
+                    and bisect_right(healed, at) > bisect_left(healed, barred[0])
+                ):
+                    barred = None  # an answer that came after it has shown that it is over
+                if barred is not None and barred[0] + HAZE < self._chosen(asked, attempt) and at < barred[1] - 0.05:
                     least_bad = barred[2] == "ModelMissing" and self._nobody_else(asked, attempt, at)
                     if not least_bad:
                         self._find(asked.request, f"{backend} was asked for {model} again in its pause ({barred[2]})")
                 if attempt.fault.bars and attempt.sure and not asked.left:
                     barred = (attempt.last.done, attempt.last.done + attempt.fault.bars, attempt.verdict)
-                elif End.WHOLE in attempt.ends and barred is not None and barred[2] != "Busy":
-                    barred = None
+
+    def _chosen(self, asked: Asked, attempt: Attempt) -> float:
+        """Not before this was it decided to ask: a dial may take its time."""
+        before = [a.last.done for a in self.attempts[asked.request] if a.last.done <= attempt.arrivals[0].at]
+        return max([asked.at, *before])
 
     def _nobody_else(self, asked: Asked, attempt: Attempt, at: float) -> bool:
         if not asked.fallback or not self._world.routes[asked.model].fallback:
@@ -163,7 +174,8 @@ class Model:
             return
         unseen = asked.attempts - len(attempts)
         self.verdict.unseen[request] = unseen
-        if unseen and not self._gone(asked, route, attempts, unseen):
+        split = sum(a.splits for a in attempts)
+        if unseen and not 0 < unseen <= split and not self._gone(asked, route, attempts, unseen):
             self._find(request, f"says {asked.attempts} attempts; the backends saw {len(attempts)}")
         kind = self._kind(asked, attempts[-1])
         if kind is not None and kind in attempts[-1].ends:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from tests.faults.attempts import Attempt
+from tests.faults.attempts import DIAL, Attempt
 from tests.faults.evidence import Evidence
 from tests.faults.values import Asked
 from tests.faults.world import RouteSpec
@@ -76,10 +76,14 @@ def check(
     if asked.attempts != len(refusal.tried):
         problems.append(f"says {asked.attempts} attempts and lists {len(refusal.tried)}")
     left = list(attempts)
+    spare = {a.backend: a.splits for a in attempts if a.splits}
     unseen = 0
     for backend, verdict, why in refusal.tried:
         if left and left[0].backend == backend and _is(left[0], verdict, why):
             left.pop(0)
+        elif spare.get(backend, 0) and why in DIAL:
+            spare[backend] -= 1
+            unseen += 1
         elif evidence.fails_with(backend, why, asked.at, asked.done):
             unseen += 1
         else:

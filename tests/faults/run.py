@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 from tests.faults import totals
 from tests.faults.model import Model, Verdict
-from tests.faults.values import Arrival, Asked, Change, Down, Move, read
+from tests.faults.values import Arrival, Asked, Change, Down, Move, read, write
 from tests.faults.world import World
 from tests.support.engine import until
 from tests.support.gateway_process import GatewayProcess, gateway_process
@@ -110,6 +110,8 @@ async def run(
             await gateway.ended()
             await asyncio.wait_for(reading, 10)
             problems = _log_problems(gateway)
+    write(folder / "moves.jsonl", events.moves)
+    write(folder / "changes.jsonl", events.changes)
     if events.lost:
         problems.append(f"{events.lost} events were lost to their reader")
     asked = read(folder / "asked.jsonl", Asked)
