@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bench import backends, cost, failover, idle, mock, soak
 from tests.bench.load import LONG_BYTES, Load
-from tests.bench.peers import OURS, chosen
+from tests.bench.peers import OURS, chosen, compiled_environment
 from tests.bench.process import raise_descriptors
 from tests.bench.report import Run, write
 
@@ -41,6 +41,8 @@ def main() -> None:
     run = Run(args.rounds, args.seconds)
     peers = chosen(args.peers)
     quick = [p for p in peers if not p.slow]
+    if not args.peers or any(OURS in p.name for p in peers):
+        compiled_environment()  # once, before anything is measured
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         if "json" in parts:
