@@ -16,7 +16,6 @@ from pointsman.dialects.openai_responses import RESPONSES_PATH, compose_response
 from pointsman.dialects.openai_responses_answer import ResponseStream, judge_response, response_id
 from pointsman.dialects.operation import Operation
 
-
 CHAT = Operation(
     "chat", CHAT_PATH, parse=parse_chat, compose=compose, judge=judge_chat, open_stream=open_chat, wide=True
 )
