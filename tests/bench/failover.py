@@ -17,9 +17,13 @@ from statistics import median, quantiles
 import uvloop
 from tests.bench.peers import compiled_environment
 from tests.cluster.cache import REPOSITORY
-from tests.support.faulty_upstream import Behaviour, FaultyUpstream, Line, Seen, answers, error, says
 from tests.support.raw_client import RawClient, chat_body, chat_request, connected
 from tests.support.running_gateway import TIMEOUTS, Running, external, gateway, route, table
+from tests.support.upstream import Upstream, says
+
+from pointsman.simulator.behaviour import Behaviour, answers
+from pointsman.simulator.connection import Connection, Request
+from pointsman.simulator.openai_bytes import error
 
 REQUESTS = 300
 SILENT_REQUESTS = 15
@@ -28,12 +32,12 @@ assert TIMEOUTS["answer"] == f"{DEADLINE_MS}ms"
 _SILENT = f"accepts and is silent; the route's `answer` is {DEADLINE_MS} ms"
 
 
-async def _resets(line: Line, seen: Seen) -> None:
-    line.reset()
+async def _resets(connection: Connection, request: Request) -> None:
+    connection.reset()
 
 
-async def _is_silent(line: Line, seen: Seen) -> None:
-    await line.silence()
+async def _is_silent(connection: Connection, request: Request) -> None:
+    await connection.silence()
 
 
 FAULTS: dict[str, Behaviour | None] = {
@@ -59,8 +63,8 @@ def measure() -> dict[str, tuple[float, float]]:
 
 
 async def _fault(name: str, behave: Behaviour | None) -> tuple[float, float]:
-    bad = await FaultyUpstream([behave or says("no")]).start()
-    good = await FaultyUpstream([says("ok")]).start()
+    bad = await Upstream([behave or says("no")]).start()
+    good = await Upstream([says("ok")]).start()
     if behave is None:
         await bad.stop()
     backends = [

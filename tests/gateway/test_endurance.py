@@ -15,9 +15,9 @@ from tests.bench.peers import manifests
 from tests.bench.process import Process, free_port
 from tests.bench.soak import in_flight, leaving, sampled, slope_of
 from tests.cluster.cache import REPOSITORY
-from tests.support.faulty_upstream import FaultyUpstream, says
 from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, route, table
+from tests.support.upstream import Upstream, says
 
 STREAMS = 200
 SOAK_SECONDS = 6.0
@@ -93,7 +93,7 @@ async def _asks(http: aiohttp.ClientSession, port: int, model: str) -> int:
 
 
 async def test_no_task_and_no_socket_stays() -> None:
-    upstream = await FaultyUpstream([says("ok")]).start()
+    upstream = await Upstream([says("ok")]).start()
     compiled = table([external("b", f"http://127.0.0.1:{upstream.port}/v1")], [route("b")])
     async with gateway(compiled) as g:
         await chat(g.port)
