@@ -128,7 +128,8 @@ async def leaving(port: int, seconds: float, model: str = "talk") -> int:
     left = 0
     while time.monotonic() < end:
         if left % 2:
-            transport, _ = await loop.create_connection(lambda: streams.Stream(half), "127.0.0.1", port)
+            transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+            transport.write(half)
             await asyncio.sleep(0)
             transport.abort()
         else:

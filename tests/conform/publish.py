@@ -14,7 +14,7 @@ from pointsman.conform.result import Outcome, Report, Result
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "conformance.md"
-RUNS = ("pointsman", "envoy", "litellm")
+RUNS = ("pointsman", "envoy", "litellm", "smg", "vllm-router")
 """In the order of the columns; each has a result and a configuration."""
 
 _OUTCOMES = {"failure": Outcome.FAIL, "error": Outcome.NOT_RECOVERED, "skipped": Outcome.NOT_APPLICABLE}
@@ -50,9 +50,10 @@ def read(file: Path) -> Report:
 
 
 def _configuration(name: str) -> str:
-    text = (HERE / "peers" / f"{name}.yaml").read_text()
-    how, _, yaml = text.partition("\n\n")
-    return how.replace("# ", "") + f"\n\n```yaml\n{yaml}```\n"
+    (file,) = (HERE / "peers").glob(f"{name}.*")
+    how, _, code = file.read_text().partition("\n\n")
+    how = "\n".join(line.removeprefix("# ") for line in how.splitlines())
+    return f"{how}\n\n```{file.suffix[1:]}\n{code}```\n"
 
 
 if __name__ == "__main__":
