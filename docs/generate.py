@@ -139,6 +139,9 @@ An *attempt* is one try at one endpoint. What came of it is its *verdict*, and t
 request and to the endpoint. Before the first content of an answer has gone to the client, everything may move on; after
 it nothing does: an answer is never spliced together from two.
 
+Every fault that is named here is injected over real sockets: [where](fault-coverage.md); all of them at random, in
+[100,000 requests](failover-run.md) whose answers a model judges.
+
 ## Rules
 
 - Content is text, reasoning, a refusal, a tool call, audio or an image; a role, an empty delta, a usage frame or a

@@ -20,6 +20,8 @@ from tests.faults.world import CHANGING, TOTAL, RouteSpec, World
 
 LEAVE_SECONDS = 1.5
 """After which a backend must have noticed that the client is gone."""
+RESTART_SECONDS = 2.0
+"""What a machine that stood still needs until everybody is in time again."""
 RETRYABLE = frozenset(
     ("Reset", "Cut", "ServerError", "BrokenHttp", "BrokenJson", "BrokenStream", "Incomplete", "ErrorEvent")
 )
@@ -53,8 +55,12 @@ class Model:
         moves: Iterable[Move] | None,
         *,
         reloads: bool,
+        pauses: Sequence[tuple[float, float]] = (),
     ) -> None:
+        """`pauses` are the times when the machine itself stood still, as a process besides says: what ran then is not
+        judged, for nobody was in time."""
         self._world = world
+        self.pauses = pauses
         self._asked = {a.request: a for a in asked}
         self._reloads = reloads
         by_request: dict[str, list[Arrival]] = defaultdict(list)
@@ -83,6 +89,9 @@ class Model:
     def check(self) -> Verdict:
         for asked in self._asked.values():
             attempts = self.attempts.get(asked.request, [])
+            if self.paused(asked.at, asked.done):
+                self.verdict.results["not judged: the machine stood still"] += 1
+                continue
             self._sides(asked, attempts)
             if asked.left:
                 self.verdict.results["left by its client"] += 1
@@ -93,6 +102,10 @@ class Model:
                 self._reasons(asked, attempts)
         self._left_alone()
         return self.verdict
+
+    def paused(self, begin: float, end: float) -> bool:
+        """Did the machine stand still between the two, or just before?"""
+        return any(a < end and begin < b + RESTART_SECONDS for a, b in self.pauses)
 
     # ---- what holds for all
 
@@ -138,7 +151,7 @@ class Model:
                     barred = None  # an answer that came after it has shown that it is over
                 if barred is not None and barred[0] + HAZE < self._chosen(asked, attempt) and at < barred[1] - 0.05:
                     least_bad = barred[2] == "ModelMissing" and self._nobody_else(asked, attempt, at)
-                    if not least_bad:
+                    if not least_bad and not self.paused(asked.at, asked.done):
                         self._find(asked.request, f"{backend} was asked for {model} again in its pause ({barred[2]})")
                 if attempt.fault.bars and attempt.sure and not asked.left:
                     barred = (attempt.last.done, attempt.last.done + attempt.fault.bars, attempt.verdict)

@@ -130,6 +130,7 @@ def _body(outcome: Outcome, seed: int, workers: int) -> str:
             "p50, p99, longest",
             f"{outcome.latency[0] * 1000:.0f} ms, {outcome.latency[1]:.2f} s, {outcome.latency[2]:.2f} s",
         ),
+        ("the machine stood still for", f"{outcome.still:.1f} s"),
         ("the gateway's CPU and peak memory", f"{outcome.cpu:.0f} s, {outcome.memory:.0f} MiB"),
         ("**findings of the model**", f"**{len(outcome.findings)}**"),
     ]

@@ -26,6 +26,9 @@ from tests.support.gateway_process import GatewayProcess, gateway_process
 RELOAD_SECONDS = 0.4
 """Between two changes of the manifests; the gateway takes a moment for each."""
 
+BEAT_SECONDS = 0.05
+STILL_SECONDS = 1.0
+
 
 @dataclass
 class Outcome:
@@ -41,7 +44,9 @@ class Outcome:
     """Of the gateway as a whole: its figures, its health, its log."""
     health_changes: int = 0
     latency: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """p50, p99 and the longest of all requests that were not left, in seconds."""
+    """p50, p99 and the longest of all requests that were judged and not left, in seconds."""
+    still: float = 0.0
+    """Seconds for which the machine stood still."""
 
     @property
     def findings(self) -> list[str]:
@@ -88,6 +93,8 @@ async def run(
     world = World(seed)
     manifests = folder / "manifests"
     manifests.mkdir()
+    pauses: list[tuple[float, float]] = []
+    beating = asyncio.create_task(_heartbeat(pauses))
     async with _process("tests.faults.backends", str(folder), str(seed)):
         await until((folder / "ports.json").exists, 20, "the backends")
         ports = json.loads((folder / "ports.json").read_text())
@@ -110,6 +117,7 @@ async def run(
             await gateway.ended()
             await asyncio.wait_for(reading, 10)
             problems = _log_problems(gateway)
+    beating.cancel()
     write(folder / "moves.jsonl", events.moves)
     write(folder / "changes.jsonl", events.changes)
     if events.lost:
@@ -123,14 +131,16 @@ async def run(
         events.changes,
         events.moves,
         reloads=reload,
+        pauses=pauses,
     )
     verdict = model.check()
     if len(asked) != requests:
         problems.append(f"{requests - len(asked)} requests were lost by their clients")
     problems += totals.check_attempts(model, counted) + totals.check_health(model)
-    took = sorted(a.done - a.at for a in asked if not a.left) or [0.0]
+    took = sorted(a.done - a.at for a in asked if not a.left and not model.paused(a.at, a.done)) or [0.0]
     latency = (took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
-    return Outcome(verdict, requests, seconds, reloads, memory, cpu, problems, len(events.changes), latency)
+    still = sum(end - begin for begin, end in pauses)
+    return Outcome(verdict, requests, seconds, reloads, memory, cpu, problems, len(events.changes), latency, still)
 
 
 @asynccontextmanager
@@ -149,6 +159,18 @@ async def _process(module: str, *arguments: str) -> AsyncIterator[asyncio.subpro
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+async def _heartbeat(pauses: list[tuple[float, float]]) -> None:
+    """Notes when this process, which has next to nothing to do, did not get its turn for a second and more: then nobody
+    did (a virtual machine that was suspended, a machine without memory)."""
+    last = time.monotonic()
+    while True:
+        await asyncio.sleep(BEAT_SECONDS)
+        now = time.monotonic()
+        if now - last > STILL_SECONDS:
+            pauses.append((last, now))
+        last = now
 
 
 async def _change(world: World, ports: dict[str, int], manifests: Path, gateway: GatewayProcess) -> int:

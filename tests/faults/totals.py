@@ -21,9 +21,11 @@ def check_attempts(model: Model, counted: Mapping[tuple[str, str], int]) -> list
     sure: Counter[tuple[str, str]] = Counter()
     unsure: Counter[str] = Counter()
     for request, attempts in model.attempts.items():
-        left = model._asked[request].left
+        asked = model._asked[request]
+        left = asked.left
+        doubtful = model.paused(asked.at, asked.done)
         for n, attempt in enumerate(attempts):
-            if attempt.sure and not (left and n == len(attempts) - 1):
+            if attempt.sure and not doubtful and not (left and n == len(attempts) - 1):
                 sure[attempt.backend, attempt.verdict] += 1
             else:
                 unsure[attempt.backend] += 1
@@ -59,7 +61,7 @@ def check_health(model: Model) -> list[str]:
         if backend in DEAD or (model._reloads and backend in CHANGING):
             continue
         for n, change in enumerate(changes):
-            if change.new != "Unhealthy":
+            if change.new != "Unhealthy" or model.paused(change.at - WINDOW / 3, change.at + RECOVERY):
                 continue
             if change.reason in STALLS:
                 right = any(0 < change.at - at < PATIENCE * 3 + HAZE for at in stalled.get(backend, ()))
