@@ -103,5 +103,5 @@ cluster-down: setup ## Take it away
 	@$(RUN) python -m tests.cluster down
 
 .PHONY: bench
-bench: setup ## CPU per request of the gateway beside its peers, in one run
+bench: setup ## CPU, latency and memory of the gateway beside its peers, streams that wait, a soak: ten minutes
 	@$(RUN) python -m tests.bench --write

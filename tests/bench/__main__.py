@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("peers", nargs="*", help="only gateways whose name holds one of these")
     parser.add_argument("--only", action="append", choices=PARTS, help="only this part; may be given again")
     parser.add_argument("--rounds", type=int, default=3, help="of JSON and of streams")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load in a round")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of load in a round")
     parser.add_argument("--streams", type=int, default=10_000, help="idle ones at once")
     parser.add_argument("--soak", type=float, default=1.0, metavar="MINUTES")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")

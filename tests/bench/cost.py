@@ -19,6 +19,7 @@ from tests.bench.peers import Peer, serving
 from tests.bench.process import Process
 
 DIRECT = "direct"
+_SLOW_WARM_UP = 5.0
 
 
 @dataclass
@@ -44,10 +45,10 @@ class Plan:
     title: str
     load: Load
     rounds: int
-    warm_up: float = 1.0
+    warm_up: float = 0.5
     """Seconds of load before a round."""
     latencies: tuple[Load, ...] = ()
-    """Measured in the same process after the load, in the first two rounds."""
+    """Measured in the same process after the load, in the first round."""
     unit: int = 1
     """Events of an answer: figures are printed for each."""
 
@@ -87,7 +88,8 @@ def _direct(plan: Plan, n: int, backends: int, scratch: Path, into: Figures) -> 
 
 def _round(plan: Plan, n: int, peer: Peer, process: Process, port: int, folder: Path, into: Figures) -> None:
     load = plan.load
-    wrk(port, Load(load.connections, plan.warm_up, load.stream, load.size), folder)
+    warm_up = _SLOW_WARM_UP if peer.slow else plan.warm_up
+    wrk(port, Load(load.connections, warm_up, load.stream, load.size), folder)
     before = process.cpu_seconds()
     seen = wrk(port, load, folder)
     into.cpu_us.append((process.cpu_seconds() - before) / seen.requests * 1e6)
@@ -98,6 +100,6 @@ def _round(plan: Plan, n: int, peer: Peer, process: Process, port: int, folder: 
 
 
 def _latencies(plan: Plan, n: int, port: int, folder: Path, into: Figures) -> None:
-    if n < 2:
+    if n == 0:
         for load in plan.latencies:
             into.latency.setdefault(load.connections, []).append(wrk(port, load, folder))

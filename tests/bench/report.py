@@ -81,8 +81,8 @@ def _head(run: Run) -> list[str]:
         "**Method.** The gateway is pinned to core 0, with one worker where that can be said; backends (nginx with a"
         " fixed answer, or a mock that streams) and the client (wrk) share core 1. CPU is the user and system time of"
         " the gateway's process tree, from /proc, over the requests that were answered, under full load."
-        f" {run.rounds} rounds of {run.seconds:g} s each after a second of warming up; every gateway once a round, in a"
-        " fresh process, and the best of each kept, for what else the machine does only ever adds. A run with one bad"
+        f" {run.rounds} rounds of {run.seconds:g} s each after some warming up; every gateway once a round, in a fresh"
+        " process, and the best of each kept, for what else the machine does only ever adds. A run with one bad"
         " answer is void.",
         "",
         "**What Pointsman does meanwhile.** It chooses among three backends of one priority, checks their health, keeps"
