@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bench import backends, cost, failover, idle, mock, soak
 from tests.bench.load import LONG_BYTES, Load
-from tests.bench.peers import OURS, chosen, compiled_environment
+from tests.bench.peers import BARE, OURS, PLAIN, chosen, compiled_environment
 from tests.bench.process import raise_descriptors
 from tests.bench.report import Run, write
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of JSON and of streams")
     parser.add_argument("--seconds", type=float, default=2.5, help="of load in a round")
     parser.add_argument("--streams", type=int, default=10_000, help="idle ones at once")
-    parser.add_argument("--soak", type=float, default=1.0, metavar="MINUTES")
+    parser.add_argument("--soak", type=float, default=1.5, metavar="MINUTES")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     args = parser.parse_args()
     if args.write and (args.only or args.peers):
@@ -59,7 +59,8 @@ def main() -> None:
             with backends.mock("json", scratch) as port:
                 run.long = cost.compare(plan, quick, port, scratch)
         if "idle" in parts:
-            run.idle = idle.compare(quick, idle.at_most(args.streams, most), scratch)
+            others = [p for p in quick if p.name not in (BARE, PLAIN)]
+            run.idle = idle.compare(others, idle.at_most(args.streams, most), scratch)
         if "soak" in parts:
             run.soak = soak.soak(args.soak * 60, scratch)
             print(run.soak, flush=True)

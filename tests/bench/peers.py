@@ -233,11 +233,13 @@ def _litellm(port: int, backends: int, scratch: Path) -> Command:
 
 
 OURS = "pointsman"
+PLAIN = "pointsman, not compiled"
+BARE = "bare relay"
 _DOES = "a choice of three, health, limits, verdicts, fallback armed, usage, metrics, access log"
 PEERS = (
-    Peer("bare relay", "asyncio + httptools + uvloop: forwards to one backend, decides nothing", _bare),
+    Peer(BARE, "asyncio + httptools + uvloop: forwards to one backend, decides nothing", _bare),
     Peer(OURS, f"{_DOES}; compiled, as in the images", _pointsman),
-    Peer("pointsman, not compiled", f"{_DOES}; the same sources, run by Python", _plain_pointsman),
+    Peer(PLAIN, f"{_DOES}; the same sources, run by Python", _plain_pointsman),
     Peer("envoy 1.40.0", "plain proxy, round robin over three, no filter but the router, no access log", _envoy),
     Peer("vllm-router 0.1.17", "round robin over three workers, retries and metrics as they come", _vllm_router),
     Peer("sglang-router 0.3.2", "round robin over three workers, retries and metrics as they come", _sglang_router),

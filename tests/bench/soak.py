@@ -23,10 +23,10 @@ from tests.bench.peers import manifests, pointsman
 from tests.bench.process import GATEWAY_CORE, Process, free_port, running
 from tests.cluster.cache import REPOSITORY
 
-WARM = 0.4
-"""The part of the run that is not looked at: pools and histograms are being filled."""
+WARM = 0.6
+"""The part of the run that is not looked at: memory rests after a minute or so of full load."""
 GROWN_MB = 1.0
-"""What the slope may come to over the part that is looked at: less than a byte for every ten requests of a minute."""
+"""What the slope may come to over the part that is looked at: a few bytes a request would be more."""
 POOL_SECONDS = 40.0
 """After this no connection rests in a pool any more."""
 _LEAVES_PER_SECOND = 20

@@ -30,7 +30,8 @@ class Stream(asyncio.Protocol):
             return
         self._seen += data
         if not b"HTTP/1.1 200".startswith(self._seen[:12]):
-            self.begun.set_exception(ConnectionError(self._seen[:200].decode("latin-1")))
+            head, _, text = self._seen.partition(b"\r\n\r\n")
+            self.begun.set_exception(ConnectionError((head.split(b"\r\n")[0] + b" " + text[:150]).decode("latin-1")))
         elif b'" token"' in self._seen:
             self._seen = b""
             self.begun.set_result(None)
