@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.bench.peers import Peer, serving
 from tests.bench.process import Process
 
 DIRECT = "direct"
-_SLOW_WARM_UP = 5.0
+_SLOW_SECONDS = 5.0
 
 
 @dataclass
@@ -87,8 +87,8 @@ def _direct(plan: Plan, n: int, backends: int, scratch: Path, into: Figures) -> 
 
 
 def _round(plan: Plan, n: int, peer: Peer, process: Process, port: int, folder: Path, into: Figures) -> None:
-    load = plan.load
-    warm_up = _SLOW_WARM_UP if peer.slow else plan.warm_up
+    load = replace(plan.load, seconds=max(plan.load.seconds, _SLOW_SECONDS)) if peer.slow else plan.load
+    warm_up = _SLOW_SECONDS if peer.slow else plan.warm_up
     wrk(port, Load(load.connections, warm_up, load.stream, load.size), folder)
     before = process.cpu_seconds()
     seen = wrk(port, load, folder)
