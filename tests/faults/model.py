@@ -140,7 +140,7 @@ class Model:
                 continue
             list_.sort(key=lambda pair: pair[0].arrivals[0].at)
             barred: tuple[float, float, str] | None = None
-            healed = sorted(a.last.done for a, _ in list_ if End.WHOLE in a.ends)
+            healed = sorted(max(a.last.done, asked.done) for a, asked in list_ if End.WHOLE in a.ends)
             for attempt, asked in list_:
                 at = attempt.arrivals[0].at
                 if (

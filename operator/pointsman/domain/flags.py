@@ -171,5 +171,6 @@ class Flags:
 
     def any_of(self, model: str, credential: str, now: float) -> Hindrance | None:
         """What says more than the state does; loading says less (`load`)."""
-        out = self.denial(model, credential, now) or self.absence(model, now)
-        return out or self.saturation(model, now) or self.drill(now)
+        # Who is busy is left alone even where the least bad is tried: that must not hide behind a missing model.
+        out = self.denial(model, credential, now) or self.saturation(model, now)
+        return out or self.absence(model, now) or self.drill(now)
