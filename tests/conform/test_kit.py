@@ -85,7 +85,7 @@ async def test_our_gateway_does_what_it_is_told_to(option: str, tmp_path: Path) 
 async def test_a_gateway_that_was_told_nothing_does_not(option: str, tmp_path: Path) -> None:
     a, b = free_ports(2)
     async with gateway_process(manifests(tmp_path, a, b)) as gateway:
-        options = Options(gateway.url, NAMES, (("127.0.0.1", a), ("127.0.0.1", b)), SECONDS, 20.0, None, "plain")
+        options = Options(gateway.url, NAMES, (("127.0.0.1", a), ("127.0.0.1", b)), SECONDS, 20.0, None, {}, "plain")
         report = await run(options, OPTIONS[option][:1])
     assert [r.outcome for r in report.results] == [Outcome.FAIL]
 
