@@ -41,6 +41,7 @@ COMPILED = (
     "gateway/front/doors.py",
     "gateway/front/request_reader.py",
     "gateway/front/server.py",
+    "gateway/insight/access.py",
     "gateway/insight/genai.py",
     "gateway/insight/histogram.py",
     "gateway/insight/metrics.py",

@@ -71,7 +71,7 @@ def wrk(port: int, load: Load, scratch: Path) -> Seen:
         lines.append(f"delay = function() return math.random(0, {longest}) end")
     script.write_text("\n".join(lines))
     argv = [
-        "taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds:g}s",
+        "taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(load.seconds))}s",
         "--timeout", "10s", "-s", str(script), f"http://127.0.0.1:{port}{PATH}",
     ]  # fmt: skip
     done = subprocess.run(argv, check=False, capture_output=True, text=True)

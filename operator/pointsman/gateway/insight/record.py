@@ -47,16 +47,3 @@ class RequestRecord:
         """What the client asked for, where that is not `model` but matches it."""
         self.operation = operation
         """`chat`, `text_completion`, `embeddings`, `responses`, `models`; empty when it is none of ours."""
-
-    def fields(self) -> dict[str, str | int | float | bool]:
-        """What is known, by name, in the order of the access log."""
-        known: dict[str, str | int | float | bool | None] = {
-            "request_id": self.request_id, "operation": self.operation, "route": self.route, "model": self.model,
-            "status": self.status,
-            "stream": self.stream, "ms": self.ms, "attempts": self.attempts, "backend": self.backend,
-            "verdict": self.verdict, "why": self.why, "first_token_ms": self.first_token_ms,
-            "overhead_us": self.overhead_us, "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens, "consumer": self.consumer, "queued_ms": self.queued_ms,
-            "asked": self.asked,
-        }  # fmt: skip
-        return {name: value for name, value in known.items() if value is not None and value != ""}
