@@ -1,6 +1,6 @@
 """Compiles the gateway's data path to C while a wheel is built, with mypyc.
 
-A request costs a third less then (docs/benchmarks.md). Only with POINTSMAN_COMPILE=1: a checkout runs from its sources,
+A request costs about half then (docs/benchmarks.md). Only with POINTSMAN_COMPILE=1: a checkout runs from its sources,
 images and releases are built with it. The same files run uncompiled; what is compiled stands in COMPILED below.
 """
 
