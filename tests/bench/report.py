@@ -276,7 +276,9 @@ def _idle(found: Compared) -> list[str]:
 
 
 def _soak(s: Soak) -> list[str]:
-    sentence = "Nothing is left behind." if s.clean else "**Something is left behind: this is a defect.**"
+    sentence = (
+        "No socket and no request is left behind." if s.clean else "**Something is left behind: this is a defect.**"
+    )
     return [
         "## A soak",
         "",

@@ -46,7 +46,7 @@ class AccessLog:
                 LogLine(
                     f"{self._prefix}{int((at - second) * 1000):03d}+00:00", r.request_id, r.operation, r.route, r.model,
                     r.status, r.stream, r.ms, r.attempts, r.backend, r.verdict, r.why, r.first_token_ms, r.overhead_us,
-                    r.prompt_tokens, r.completion_tokens, r.consumer, r.queued_ms, r.asked,
+                    r.prompt_tokens, r.completion_tokens, r.queued_ms, r.asked,
                 )
             )
         )  # fmt: skip

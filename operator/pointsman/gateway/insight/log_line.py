@@ -25,6 +25,5 @@ class LogLine(msgspec.Struct, omit_defaults=True, gc=False):
     overhead_us: int = -1
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    consumer: str = ""
     queued_ms: float | None = None
     asked: str = ""

@@ -7,7 +7,7 @@ class RequestRecord:
     """Times in milliseconds unless the name says otherwise."""
 
     __slots__ = (
-        "asked", "attempts", "backend", "completion_tokens", "consumer", "first_token_ms", "model", "ms",
+        "asked", "attempts", "backend", "completion_tokens", "first_token_ms", "model", "ms",
         "operation", "overhead_us", "prompt_tokens", "queued_ms", "request_id", "route", "status", "stream",
         "verdict", "why",
     )  # fmt: skip
@@ -15,7 +15,7 @@ class RequestRecord:
     def __init__(
         self, request_id: str, route: str, model: str, status: int, stream: bool, ms: float, attempts: int,
         backend: str, verdict: str, why: str, first_token_ms: float | None, overhead_us: int,
-        prompt_tokens: int | None, completion_tokens: int | None, consumer: str = "", queued_ms: float | None = None,
+        prompt_tokens: int | None, completion_tokens: int | None, queued_ms: float | None = None,
         asked: str = "", operation: str = "chat",
     ) -> None:  # fmt: skip
         self.request_id = request_id
@@ -40,7 +40,6 @@ class RequestRecord:
         self.prompt_tokens = prompt_tokens
         """None when the backend did not say: unknown is never zero."""
         self.completion_tokens = completion_tokens
-        self.consumer = consumer
         self.queued_ms = queued_ms
         """Of a request that waited for a slot, or for a target that was not ready."""
         self.asked = asked

@@ -370,7 +370,7 @@ class Exchange:
                 "Success" if good else judged.verdict.value, "Answered" if good else judged.why.value,
                 last.first_token_ms if last else None, self._overhead_us,
                 usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
-                "", self.waiting.seconds * 1000 if self.waiting is not None else None, "" if model == name else model,
+                self.waiting.seconds * 1000 if self.waiting is not None else None, "" if model == name else model,
                 self.operation.name,
             ),
         )  # fmt: skip
