@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel
 
 from pointsman.api import meta
-from pointsman.api.backend import LLMBackendSpec, LLMBackendStatus
+from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.base import ApiModel
 from pointsman.api.objects import NAME_CEL, NAME_MESSAGE
 from pointsman.api.route import ModelRouteSpec, ModelRouteStatus

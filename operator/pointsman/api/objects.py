@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pointsman.api import meta
-from pointsman.api.backend import LLMBackendSpec, LLMBackendStatus
+from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.base import cel_string
 from pointsman.api.route import ModelRouteSpec, ModelRouteStatus
 

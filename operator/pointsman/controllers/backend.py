@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from pointsman.api import meta
-from pointsman.api.backend import LLMBackendStatus
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.api.source import SourceError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pointsman.api.backend import HealthStatus, LLMBackendStatus, ModelStatus
+from pointsman.api.backend_status import HealthStatus, LLMBackendStatus, ModelStatus
 from pointsman.api.conditions import BackendCondition, Reason
 from pointsman.controllers.causes import Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from pointsman.api import meta
-from pointsman.api.backend import AccessMode
 from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import amount
+from pointsman.api.storage import AccessMode
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
 from pointsman.engines.base import ALL, Driver, Store, pod_template, rollout

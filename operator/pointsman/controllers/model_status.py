@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pointsman.api.backend import ModelStatus
+from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import Verdict, timestamp
 from pointsman.controllers.plan_backend import Pull

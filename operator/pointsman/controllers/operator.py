@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
 
-from pointsman.api.backend import BundleKind
+from pointsman.api.references import BundleKind
 from pointsman.controllers.backend import BackendController
 from pointsman.controllers.context import Context
 from pointsman.controllers.gateway import GatewayController

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from pointsman.api.backend import Engine, Model, ModelStatus
+from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
+from pointsman.api.engine import Engine
+from pointsman.api.model import Model
 from pointsman.api.source import SourceError
 from pointsman.controllers import children, pull_job
 from pointsman.controllers.drift import APPLIED_ANNOTATION, drift

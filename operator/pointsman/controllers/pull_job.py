@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pointsman.api import meta
-from pointsman.api.backend import Model
+from pointsman.api.model import Model
 from pointsman.api.objects import LLMBackend
 from pointsman.api.source import parse_ollama
 from pointsman.controllers.conditions import unix

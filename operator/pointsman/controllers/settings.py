@@ -14,7 +14,8 @@ from pydantic.alias_generators import to_camel
 
 from pointsman import __version__
 from pointsman.api import meta
-from pointsman.api.backend import Engine, Resources, Toleration
+from pointsman.api.engine import Engine
+from pointsman.api.pods import Resources, Toleration
 from pointsman.api.scalars import Duration, ObjectName, seconds
 
 DEFAULT_IMAGE = f"ghcr.io/pointsman/pointsman:{__version__}"

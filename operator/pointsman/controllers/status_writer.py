@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from pointsman.api.backend import LLMBackendStatus
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.route import ModelRouteStatus
 from pointsman.controllers.conditions import flips
 from pointsman.controllers.context import Context

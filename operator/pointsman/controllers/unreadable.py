@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from pointsman.api.backend import LLMBackendStatus
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, Reason, RouteCondition
 from pointsman.api.objects import sentence
 from pointsman.api.route import ModelRouteStatus

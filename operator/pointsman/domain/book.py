@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.domain.flags import Hindrance
 from pointsman.domain.health import UNLIMITED, EndpointMachine, Probed, State, Thresholds, Transition
 from pointsman.domain.sharing import Crew

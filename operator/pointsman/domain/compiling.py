@@ -13,8 +13,12 @@ from itertools import groupby
 from urllib.parse import urlsplit
 
 from pointsman.api import route as api
-from pointsman.api.backend import BundleKind, Engine, GenerationMode, GenerationProbe, LLMBackendSpec, Model
+from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.engine import Engine
+from pointsman.api.model import Model
 from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.api.probing import GenerationMode, GenerationProbe
+from pointsman.api.references import BundleKind
 from pointsman.api.route import (
     DEFAULT_HOLD_TIMEOUT,
     DEFAULT_MAX_HELD,

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from math import log
 from typing import Protocol
 
-from pointsman.api.backend import Capability
+from pointsman.api.model import Capability
 from pointsman.api.route import Needed, TaskType
 
 TASK_CAPABILITY = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pointsman.api.backend import BundleKind
 from pointsman.api.objects import LLMBackend
+from pointsman.api.references import BundleKind
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pointsman.api.backend import Engine
 from pointsman.api.conditions import Reason
+from pointsman.api.engine import Engine
 from pointsman.domain.features import Features
 from pointsman.domain.globs import Glob
 from pointsman.domain.rules import Match

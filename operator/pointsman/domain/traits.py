@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pointsman.api.backend import Capability, Pricing
+from pointsman.api.model import Capability, Pricing
 from pointsman.api.route import Needed
 from pointsman.api.scalars import millionths
 

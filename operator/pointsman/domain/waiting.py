@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.domain.attempts import Tried, attempts_left
 from pointsman.domain.candidates import Barred, Candidate, Excluded, Ordering, Place
 from pointsman.domain.table import Backend, BrokenTarget, Endpoint, Route

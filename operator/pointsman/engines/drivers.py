@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.engines.base import Driver
 from pointsman.engines.external import External
 from pointsman.engines.ollama import Ollama

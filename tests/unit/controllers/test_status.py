@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tests.unit.controllers.cluster import NOW, backend, observed, pod, settled
 from tests.unit.controllers.test_plan_backend import DIGEST, ended
 
-from pointsman.api.backend import LLMBackendStatus
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, Condition, ConditionStatus, Reason, RouteCondition
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers import unreadable

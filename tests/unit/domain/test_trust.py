@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.api.backend import CaBundleRef
 from pointsman.api.objects import LLMBackend
+from pointsman.api.references import CaBundleRef
 from pointsman.domain.compiling import compile_table
 from pointsman.domain.references import References, references
 from pointsman.domain.table import SecretValue

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman.api import route as api
-from pointsman.api.backend import Capability
+from pointsman.api.model import Capability
 from pointsman.domain.features import TASK_CAPABILITY, Features, race, salt_of
 from pointsman.domain.strategies.lowest_cost import cost_of, cost_words
 from pointsman.domain.strategies.strategy import Seat, busy_words, pace_words

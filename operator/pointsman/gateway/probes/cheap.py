@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.domain.book import missing_from
 from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.judging import UNREADABLE

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.domain.book import credential_version, tagged
 from pointsman.domain.generation import hindered, keep_alive
 from pointsman.domain.health import EndpointMachine, Probed, ProbeOutcome

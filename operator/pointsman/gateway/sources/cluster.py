@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pointsman.api import meta
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.compiling import compile_table
 from pointsman.domain.health import ProbeOutcome

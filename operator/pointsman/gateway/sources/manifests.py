@@ -24,7 +24,8 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pointsman.api import meta
-from pointsman.api.backend import LLMBackendSpec, LLMBackendStatus
+from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.objects import NAME_LIMIT, NAME_MESSAGE, NAME_PATTERN, LLMBackend, Meta, ModelRoute
 from pointsman.api.route import ModelRouteSpec, ModelRouteStatus
 from pointsman.domain.table import SecretValue

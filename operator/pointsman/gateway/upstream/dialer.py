@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
-from pointsman.api.backend import Engine
+from pointsman.api.engine import Engine
 from pointsman.domain.failure import fault
 from pointsman.domain.proxies import NO_PROXIES, Proxies, Proxy
 from pointsman.domain.table import Backend, Endpoint

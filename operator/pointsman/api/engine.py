@@ -1,0 +1,10 @@
+"""The engines: the software that serves models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Engine(StrEnum):
+    OLLAMA = "Ollama"
+    EXTERNAL = "External"
