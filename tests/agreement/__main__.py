@@ -21,6 +21,7 @@ def text(outcome: Outcome) -> str:
             f"  judged: {dict(outcome.judged)}; {outcome.changed} met a change of state in between",
             f"  first candidates by place: {dict(outcome.places)}",
             f"  left out for: {dict(outcome.barred.most_common())}",
+            f"  by operation: {dict(outcome.operations)}",
             f"  by strategy: {dict(outcome.strategies)}",
             f"  disagreements: {len(outcome.findings)}",
         ]

@@ -7,10 +7,11 @@ counted and not judged.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from tests.agreement.world import BACKENDS, MODELS, ROUTES, Request, manifests, request
+from tests.agreement.world import BACKENDS, LACKING, MODELS, ROUTES, Request, manifests, previous, request
 from tests.faults.run import Events
+from tests.gateway.operations.asking import completed, created, delta, refuses, response, vectors, whole
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.raw_client import RawClient
 
@@ -41,6 +43,11 @@ FAULTS: tuple[tuple[Behaviour, int], ...] = (
     (answers(401, DENIED), 1),
     (UNABLE, 4),
 )
+NOT_KEPT = refuses(400, "Previous response not found.", "previous_response_not_found")
+NO_SUCH_PATH = whole({"detail": "Not Found"}, 404)
+EMBEDS = whole(vectors([0.5, 1.0]))
+KEPT = 200
+"""Of the responses that were given, the last so many may be continued."""
 PAUSE = 0.002
 """Seconds between two requests: pauses of backends end by time, and should end before too many requests met them."""
 HELD = 6
@@ -62,6 +69,18 @@ class Outcome:
     places: Counter[str] = field(default_factory=Counter)
     barred: Counter[str] = field(default_factory=Counter)
     strategies: Counter[str] = field(default_factory=Counter)
+    operations: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Compared:
+    """A request, as it was explained and as it went."""
+
+    kind: str
+    """What was compared."""
+    right: bool
+    wanted: list[tuple[str, str]]
+    went: list[tuple[str, str]]
 
 
 class Backends:
@@ -72,6 +91,8 @@ class Backends:
         """(backend, model) of each attempt of the request that is under way."""
         self.plan: list[Behaviour] = []
         self.release = asyncio.Event()
+        self._numbers = itertools.count()
+        self._keepers: dict[str, str] = {}
         self.all = {name: SimulatedBackend(name, MODELS, 1.0) for name in BACKENDS}
         for name, backend in self.all.items():
             backend.choose = lambda r, name=name: self._choose(name, r)  # type: ignore[misc]
@@ -80,7 +101,25 @@ class Backends:
         if request.headers["x-request-id"].startswith("held"):
             return self._hold
         self.arrivals.append((name, str(request.json["model"])))
-        return self.plan[min(len(self.arrivals), len(self.plan)) - 1]
+        if name in LACKING.get(request.path, ()):
+            return NO_SUCH_PATH
+        planned = self.plan[min(len(self.arrivals), len(self.plan)) - 1]
+        if planned is not says or request.path == "/v1/chat/completions":
+            return planned
+        return EMBEDS if request.path == "/v1/embeddings" else self._responds(name, request)
+
+    def _responds(self, name: str, request: wire.Request) -> Behaviour:
+        asked = request.json
+        continued = asked.get("previous_response_id")
+        if continued is not None and self._keepers.get(continued) != name:
+            return NOT_KEPT
+        answer_id = f"resp_{next(self._numbers)}"
+        if asked.get("store", True):
+            self._keepers[answer_id] = name
+        said = previous(continued) if continued is not None else {}
+        if not asked.get("stream"):
+            return whole(response("yes", answer_id, **said))
+        return streams(created(answer_id, **said), delta("yes"), completed("yes", answer_id, **said), Act.END)
 
     async def _hold(self, connection: wire.Connection, request: wire.Request) -> None:
         await streams(ROLE, Words(2))(connection, request)
@@ -104,6 +143,8 @@ class Run:
         self._backends = backends
         self._events = events
         self._held: list[asyncio.Task[None]] = []
+        self._kept: deque[tuple[str, str]] = deque(maxlen=KEPT)
+        """Responses that can be continued, each with the name that was asked for."""
         self.outcome = Outcome(requests)
 
     async def go(self, http: aiohttp.ClientSession) -> Outcome:
@@ -112,7 +153,7 @@ class Run:
             for number in range(self.outcome.requests):
                 await asyncio.sleep(PAUSE)
                 await self._disturb(http)
-                await self._one(http, client, request(self._seed, number), number)
+                await self._one(http, client, self._continued(request(self._seed, number)))
         await self._let_go()
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
@@ -172,7 +213,15 @@ class Run:
 
     # ---- one request
 
-    async def _one(self, http: aiohttp.ClientSession, client: RawClient, asked: Request, number: int) -> None:
+    def _continued(self, asked: Request) -> Request:
+        """Half of the responses continue another, mostly for the same name."""
+        draw = self._draw
+        if asked.path != "/v1/responses" or not self._kept or draw.random() < 0.5:
+            return asked
+        answer_id, model = draw.choice(self._kept)
+        return asked.continuing(answer_id, model if draw.random() < 0.9 else asked.model)
+
+    async def _one(self, http: aiohttp.ClientSession, client: RawClient, asked: Request) -> None:
         draw = self._draw
         backends = self._backends
         kind = draw.choices(("every one unable", "good", "faults"), (6, 3, 2))[0]
@@ -186,26 +235,42 @@ class Run:
         backends.arrivals.clear()
         down = backends.down
         began = time.monotonic()
-        async with http.post(f"{self._gateway.admin}/v1/explain", data=asked.body, headers=asked.headers) as answer:
-            told = await answer.json()
-            assert answer.status == 200, told
-        await client.send(_bytes(asked.headers, asked.body))
+        told = await self._explained(http, asked)
+        await client.send(_bytes(asked.headers, asked.body, asked.path))
         got = await client.receive()
-        self._timing = got.headers.get("server-timing", "-") + got.body[:1500].decode()
-        await self._compare(kind, asked, told, down, got.status, began)
+        if asked.path == "/v1/responses" and got.status == 200 and json.loads(asked.body).get("store", True):
+            said = got.events[-1]["response"] if got.headers["content-type"].startswith("text/event") else got.json
+            self._kept.append((said["id"], asked.model))
+        compared = self._compare(kind, asked, told, down)
+        if not compared.right:
+            # Once all events are here that the request brought about: did something change before it?
+            count = (await self._explained(http, asked))["events"]
+            await asyncio.wait_for(self._events.reached(count), 10)
+            if self._changed(told, began):
+                self.outcome.changed += 1
+                return
+        self._judge(compared, asked, told, got.status)
 
-    async def _compare(
-        self, kind: str, asked: Request, told: dict[str, Any], down: set[str], status: int, began: float
-    ) -> None:
-        outcome = self.outcome
+    async def _explained(self, http: aiohttp.ClientSession, asked: Request) -> dict[str, Any]:
+        url = f"{self._gateway.admin}/v1/explain"
+        async with http.post(url, data=asked.body, headers=asked.headers, params={"path": asked.path}) as answer:
+            told: dict[str, Any] = await answer.json()
+            assert answer.status == 200, told
+        return told
+
+    def _compare(self, kind: str, asked: Request, told: dict[str, Any], down: set[str]) -> Compared:
         wanted = [(c["backend"], c["upstreamModel"]) for c in told["candidates"] if c["backend"] not in down]
         places = [c["place"] for c in told["candidates"]]
         went = list(self._backends.arrivals)
+        lacking = LACKING.get(asked.path, ())
         if "LeastBad" in places:
             # One attempt goes to the least bad.
             wanted, went = wanted[:1], went[:1]
+        if lacking:
+            # Who was just found not to know the operation is not asked at its other places.
+            wanted, went = ([*all_[:1], *(one for one in all_[1:] if one[0] not in lacking)] for all_ in (wanted, went))
         if kind == "good":
-            wanted = wanted[:1]
+            wanted = wanted[: 2 if wanted and wanted[0][0] in lacking else 1]
         right = went == wanted
         if kind == "faults" and went != wanted:
             right = went[:1] == wanted[:1]
@@ -218,20 +283,21 @@ class Run:
         if told["candidates"] and not wanted and not right:
             # All refused: that is a change, and after it the least bad may be tried.
             right = len(went) <= 1
-        if not right:
-            await asyncio.sleep(0.05)  # until the events of the request have come
-            if self._changed(told, began):
-                outcome.changed += 1
-                return
-        outcome.judged[kind] += 1
+        return Compared(kind, right, wanted, went)
+
+    def _judge(self, compared: Compared, asked: Request, told: dict[str, Any], status: int) -> None:
+        outcome = self.outcome
+        outcome.judged[compared.kind] += 1
+        outcome.operations[asked.path] += 1
+        places = [c["place"] for c in told["candidates"]]
         outcome.places.update(places[:1])
         outcome.barred.update(e["reason"] for e in told["excluded"])
         outcome.strategies[told["strategy"]] += 1
-        if not right:
-            names = " ".join("/".join(w) for w in wanted)
+        if not compared.right:
+            wanted, went = (" ".join("/".join(w) for w in all_) for all_ in (compared.wanted, compared.went))
             outcome.findings.append(
-                f"{asked.id} ({kind}, {told['route']}, {told['strategy']}): explained {names or 'nobody'},"
-                f" went to {' '.join('/'.join(w) for w in went) or 'nobody'}, {status}; places {places};"
+                f"{asked.id} ({compared.kind}, {asked.path}, {told['route']}, {told['strategy']}):"
+                f" explained {wanted or 'nobody'}, went to {went or 'nobody'}, {status}; places {places};"
                 f" left out {[(e['backend'], e['reason'], e['secondsLeft']) for e in told['excluded']]}"
             )
 
@@ -243,12 +309,12 @@ class Run:
             return True  # it was busy as well, for who knows how long: the prompt is what is told
         if any(e["secondsLeft"] is not None and e["secondsLeft"] <= NEAR for e in told["excluded"]):
             return True
-        return any(c.at >= began - 0.01 and c.reason not in ("Refused",) for c in self._events.changes[-3:])
+        return any(c.at >= began - 0.01 and c.reason not in ("Refused",) for c in self._events.changes[-20:])
 
 
-def _bytes(headers: dict[str, str], body: bytes) -> bytes:
+def _bytes(headers: dict[str, str], body: bytes, path: str = "/v1/chat/completions") -> bytes:
     lines = [
-        "POST /v1/chat/completions HTTP/1.1", "host: gateway", "content-type: application/json",
+        f"POST {path} HTTP/1.1", "host: gateway", "content-type: application/json",
         f"content-length: {len(body)}", *(f"{k}: {v}" for k, v in headers.items()),
     ]  # fmt: skip
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -17,3 +17,6 @@ async def test_explain_agrees_with_what_happens(tmp_path: Path) -> None:
     assert outcome.findings == []
     assert sum(outcome.judged.values()) > 600
     assert len(outcome.strategies) >= 6
+    assert len(outcome.operations) == 3
+    assert outcome.barred["UnknownOperation"]
+    assert outcome.barred["Elsewhere"]

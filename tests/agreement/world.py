@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 BACKENDS = tuple(f"b{n}" for n in range(8))
@@ -33,7 +33,10 @@ def _backend(draw: random.Random, name: str, port: int) -> dict[str, Any]:
     for model in MODELS:
         one: dict[str, Any] = {"name": model}
         if draw.random() < 0.3:
-            one["capabilities"] = ["Chat", *draw.sample(["Tools", "Vision", "Code", "Reasoning"], draw.randint(0, 3))]
+            one["capabilities"] = [
+                "Chat",
+                *draw.sample(["Tools", "Vision", "Code", "Reasoning", "Embeddings"], draw.randint(0, 3)),
+            ]
         if draw.random() < 0.3:
             one["contextLength"] = draw.choice([500, 4000, 100_000])
         if draw.random() < 0.4:
@@ -95,13 +98,30 @@ def _route(draw: random.Random, n: int) -> dict[str, Any]:
     return _resource("ModelRoute", f"r{n}", spec)
 
 
+LACKING = {"/v1/embeddings": ("b1", "b4", "b6"), "/v1/responses": ("b4", "b7")}
+"""Backends that do not know an operation, and say so."""
+
+
 @dataclass(frozen=True)
 class Request:
     """Headers as lines, and the body."""
 
     id: str
+    path: str
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def model(self) -> str:
+        return str(json.loads(self.body)["model"])
+
+    def continuing(self, answer_id: str, model: str) -> Request:
+        """The same, continuing a response of that id."""
+        return replace(self, body=json.dumps(json.loads(self.body) | {"model": model, **previous(answer_id)}).encode())
+
+
+def previous(answer_id: str) -> dict[str, str]:
+    return {"previous_response_id": answer_id}
 
 
 def request(seed: int, number: int) -> Request:
@@ -115,6 +135,11 @@ def request(seed: int, number: int) -> Request:
         "model": draw.choice([f"exact-{n}", f"glob-{n}-{draw.randrange(3)}"]),
         "messages": [{"role": "user", "content": content}],
     }
+    path = draw.choices(("/v1/chat/completions", "/v1/responses", "/v1/embeddings"), (70, 18, 12))[0]
+    if path != "/v1/chat/completions":
+        body["input"] = body.pop("messages")
+    if path == "/v1/responses" and draw.random() < 0.3:
+        body["store"] = False
     headers = {"x-request-id": f"a{number}"}
     if draw.random() < 0.4:
         body["stream"] = True
@@ -122,7 +147,7 @@ def request(seed: int, number: int) -> Request:
         body["tools"] = [{"type": "function", "function": {"name": "f"}}]
     if draw.random() < 0.3:
         body["user"] = f"user-{draw.randrange(10)}"
-    if draw.random() < 0.15:
+    if draw.random() < 0.15 and path != "/v1/embeddings":
         body["task_type"] = draw.choice(TASKS)
     elif draw.random() < 0.1:
         headers["x-pointsman-task-type"] = draw.choice(TASKS)
@@ -132,4 +157,4 @@ def request(seed: int, number: int) -> Request:
         headers["x-user"] = f"user-{draw.randrange(10)}"
     if draw.random() < 0.05:
         headers["x-pointsman-fallback"] = "none"
-    return Request(f"a{number}", headers, json.dumps(body).encode())
+    return Request(f"a{number}", path, headers, json.dumps(body).encode())

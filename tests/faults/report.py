@@ -75,6 +75,7 @@ def write_agreement(outcome: Agreement, seed: int) -> None:
     ]
     counts = [
         ("compared", outcome.judged),
+        ("operation", outcome.operations),
         ("strategy", outcome.strategies),
         ("place of the first candidate", outcome.places),
         ("left out for", outcome.barred),
@@ -82,9 +83,9 @@ def write_agreement(outcome: Agreement, seed: int) -> None:
     out = [
         "`python -m tests.agreement`, written by `make agreement`: random tables with every strategy, rules, weights,"
         " patterns, capabilities, prices and limits; random requests; backends busy, denied, loading, without the"
-        " model, down, full, drilled. Each request is explained, then sent. *Every one unable* walks the whole order to"
-        " its end; *faults* change the state on the way, so that only the first is compared, and the whole order where"
-        " no backend has two places.",
+        " model, without the operation, down, full, drilled; responses that continue another. Each request is"
+        " explained, then sent. *Every one unable* walks the whole order to its end; *faults* change the state on the"
+        " way, so that only the first is compared, and the whole order where no backend has two places.",
         "",
         *_table(rows),
     ]

@@ -60,7 +60,10 @@ class Events:
         self.moves: list[Move] = []
         self.changes: list[Change] = []
         self.lost = 0
+        self.count = 0
+        """How many the gateway has given, as far as they were read."""
         self.greeted = asyncio.Event()
+        self._more = asyncio.Event()
         self._offset = time.time() - time.monotonic()
 
     async def follow(self, admin: str) -> None:
@@ -72,9 +75,19 @@ class Events:
                         if line.startswith(b"data: "):
                             self._take(json.loads(line[6:]))
 
+    async def reached(self, count: int) -> None:
+        """Returns when all that came before the `count`-th were read."""
+        while self.count < count:
+            self._more.clear()
+            await self._more.wait()
+
     def _take(self, e: dict[str, object]) -> None:
         self.greeted.set()
+        self.count += 1
+        self._more.set()
         match e["kind"]:
+            case "Hello":
+                self.count = int(str(e["events"]))
             case "FellBack":
                 self.moves.append(Move(str(e["requestId"]), str(e["from"]), str(e["to"]), str(e["reason"])))
             case "HealthChanged":
@@ -82,6 +95,7 @@ class Events:
                 self.changes.append(Change(str(e["backend"]), at, str(e["old"]), str(e["new"]), str(e["reason"])))
             case "Lost":
                 self.lost += int(str(e["count"]))
+                self.count += int(str(e["count"])) - 1
 
 
 async def run(

@@ -140,3 +140,30 @@ async def test_explain_knows_the_other_operations() -> None:
         status, found = await gateway.explain({"model": "chat"}, params={"path": "/v1/poems"})
         assert status == 400
         assert "/v1/embeddings" in found["error"]["message"]
+
+
+async def test_explain_heeds_what_requests_have_taught() -> None:
+    async with serving("a") as gateway:
+        await ruled(gateway)
+        state = gateway.state
+        state.learnt.unknown.add("a", "responses", state.clock())
+        asked = {"model": "chat", "input": "hi"}
+        _, found = await gateway.explain(asked, params={"path": "/v1/responses"})
+        assert [c["backend"] for c in found["candidates"]] == ["b"]
+        assert [(e["backend"], e["reason"]) for e in found["excluded"]] == [("a", "UnknownOperation")]
+        _, found = await gateway.explain({"model": "chat"})
+        assert sorted(c["backend"] for c in found["candidates"]) == ["a", "b"], "another operation"
+
+        state.learnt.unknown.forget()
+        state.learnt.kept.remember("resp_1", state.table.backends["b"].endpoints[0].key)
+        _, found = await gateway.explain(asked | {"previous_response_id": "resp_1"}, params={"path": "/v1/responses"})
+        assert [c["backend"] for c in found["candidates"]] == ["b"]
+        assert [(e["backend"], e["reason"]) for e in found["excluded"]] == [("a", "Elsewhere")]
+
+
+async def test_explain_says_how_many_events_came_before_it() -> None:
+    async with serving("a", "b") as gateway:
+        before = (await gateway.explain({"model": "chat"}))[1]["events"]
+        assert (await gateway.explain({"model": "chat"}))[1]["events"] == before, "nothing changed"
+        gateway.eject("a")
+        assert (await gateway.explain({"model": "chat"}))[1]["events"] > before

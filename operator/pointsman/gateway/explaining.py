@@ -46,6 +46,7 @@ def explain(state: GatewayState, operation: Operation, body: bytes, headers: Map
     fallback = headers.get(FALLBACK_HEADER, b"").lower() != b"none"
     now = state.clock()
     ordering = order(route, state.health, now, request, fallback=fallback)
+    ordering = state.learnt.narrow(ordering, operation, asked, now)
     chosen = route.for_request(request)
     return {
         "model": asked.model,
@@ -53,6 +54,7 @@ def explain(state: GatewayState, operation: Operation, body: bytes, headers: Map
         "route": route.name,
         "rule": chosen.rule,
         "strategy": next((tier.strategy.name.value for tier in chosen.tiers), None),
+        "events": state.events,
         "requestId": request_id.decode("latin-1"),
         "stream": asked.stream,
         "taskType": _TASKS[asked.task] if asked.task else None,

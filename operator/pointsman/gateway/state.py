@@ -26,6 +26,7 @@ from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, Tab
 from pointsman.gateway.insight.meter import Meter, NoMeter
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay.hold import Hold
+from pointsman.gateway.relay.learnt import Learnt
 from pointsman.gateway.relay.waiting_room import WaitingRoom
 
 _BEST = (State.HEALTHY, State.DEGRADED, State.PROBATION, State.UNKNOWN, State.UNHEALTHY)
@@ -51,6 +52,8 @@ class GatewayState:
         self.jitter = jitter
         self._wall = wall
         self._offset = wall() - clock()
+        self.events = 0
+        """How many were published: of two equal ones nothing changed in between."""
         self._subscribers: list[Callable[[Event], None]] = []
         self.table = RoutingTable()
         self.health = HealthBook(self._health_changed)
@@ -58,6 +61,8 @@ class GatewayState:
         """Requests that wait for a slot."""
         self.held = Hold()
         """Requests that wait for a target to get ready."""
+        self.learnt = Learnt()
+        """Who keeps which answer, and who does not know which operation."""
         self.last_fallback: dict[str, FallbackEvent] = {}
         """Route → its newest fallback."""
         if table is not None:
@@ -69,6 +74,7 @@ class GatewayState:
         """Serves by `table` from the next request on."""
         self.table = table
         self.health.adopt(table, self.clock())
+        self.learnt.unknown.forget()
         self.last_fallback = {r: e for r, e in self.last_fallback.items() if r in table.routes}
         self._publish(TableChanged(table))
 
@@ -199,5 +205,6 @@ class GatewayState:
         )
 
     def _publish(self, event: Event) -> None:
+        self.events += 1
         for callback in tuple(self._subscribers):
             callback(event)

@@ -46,7 +46,7 @@ class Broadcast:
         if self._unsubscribe is None:
             self._unsubscribe = self._state.subscribe(self._publish)
         try:
-            yield self._frame("Hello", {"gateway": self._state.name})
+            yield self._frame("Hello", {"gateway": self._state.name, "events": self._state.events})
             while not reader.closed:
                 try:
                     await asyncio.wait_for(reader.filled.wait(), self._heartbeat)

@@ -198,9 +198,9 @@ class Attempt(Relayed):
             return
         place = self.lane.endpoint.key
         if answer_id and care.stores:
-            exchange.path.kept.remember(answer_id, place)
+            exchange.path.learnt.kept.remember(answer_id, place)
         if care.conversation:
-            exchange.path.kept.remember(care.conversation, place)
+            exchange.path.learnt.kept.remember(care.conversation, place)
 
     def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
         exchange = self.exchange

@@ -15,7 +15,6 @@ from pointsman.gateway.insight.events import Event, HealthChanged, TableChanged
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.relay.hold import LOOK_SECONDS
-from pointsman.gateway.relay.learnt import KeptAnswers, UnknownOperations
 from pointsman.gateway.relay.wheel import Wheel
 from pointsman.gateway.state import GatewayState
 from pointsman.gateway.upstream.dialer import Dialer
@@ -49,8 +48,7 @@ class DataPath:
         """Every answer ends its connection from now on, and says so: clients must ask elsewhere."""
         self.bodies = 0
         """Bytes of request bodies held now."""
-        self.kept = KeptAnswers()
-        self.unknown_operations = UnknownOperations()
+        self.learnt = state.learnt
         self.hedges = 0
         """Attempts that run beside another of the same request."""
         self._look: asyncio.TimerHandle | None = None
@@ -107,7 +105,6 @@ class DataPath:
             backends = event.table.backends
             before, self.roster = self.roster, self._make_roster()
             self.roster.succeed(before)
-            self.unknown_operations.forget()
             self._no_usage = {n: g for n, g in self._no_usage.items() if n in backends}
         if isinstance(event, TableChanged | HealthChanged):
             if len(self.state.waiting):

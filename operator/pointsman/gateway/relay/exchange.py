@@ -17,7 +17,6 @@ from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.usage import Usage
 from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, next_attempt, surrender
 from pointsman.domain.candidates import Candidate, Ordering, Place, order
-from pointsman.domain.confine import confined, without
 from pointsman.domain.failure import fault
 from pointsman.domain.features import PLAIN
 from pointsman.domain.hedging import allowance, beside
@@ -106,7 +105,7 @@ class Exchange:
     # ---- attempts
 
     def start(self) -> None:
-        if self.request.care is not None or not (self.operation.wide or self.path.unknown_operations.none):
+        if self.request.care is not None or not (self.operation.wide or self.path.learnt.unknown.none):
             self.next()
             return
         # What `order` would put first, without the list.
@@ -179,16 +178,7 @@ class Exchange:
     def _ordering(self, now: float) -> Ordering:
         features = self.features() if self.request.body else PLAIN  # whoever had it was the last
         ordering = order(self.route, self.state.health, now, features, fallback=self._fallback)
-        if self.operation.wide:
-            return ordering
-        path = self.path
-        ordering = without(ordering, path.unknown_operations.backends(self.operation.name, now))
-        care = self.request.care
-        if care is not None and (care.previous or care.conversation):
-            place = path.kept.place(care.previous or care.conversation)
-            if place is not None:
-                ordering = confined(ordering, place)
-        return ordering
+        return self.path.learnt.narrow(ordering, self.operation, self.request, now)
 
     def _attempt(self, lane: Lane, place: Place, now: float, beside: bool = False) -> None:
         self._last = attempt = Attempt(self, lane, place, now, beside)
@@ -271,7 +261,7 @@ class Exchange:
     def lost(self, attempt: Attempt, judged: Judgement, answer: Refusal | None) -> None:
         """An attempt ended before anything was committed; `answer` is what its backend said."""
         if judged.why is Why.UNKNOWN_OPERATION and not self.operation.wide:
-            self.path.unknown_operations.add(attempt.lane.target.backend.name, self.operation.name, self.mark)
+            self.path.learnt.unknown.add(attempt.lane.target.backend.name, self.operation.name, self.mark)
         if answer is not None:
             if judged.why is Why.EMPTY:
                 self._empty = answer

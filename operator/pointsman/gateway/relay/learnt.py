@@ -1,10 +1,15 @@
 """What requests teach a gateway beside health: who keeps which answer, and who does not know which operation.
 
-Decided here: for how long it is remembered. Not here: what follows for the next request (`domain/confine.py`).
-Both are memories of one process: another replica learns for itself.
+Decided here: for how long it is remembered, and which requests it concerns. Not here: what follows for an order
+(`domain/confine.py`). Both are memories of one process: another replica learns for itself.
 """
 
 from __future__ import annotations
+
+from pointsman.dialects.operation import Operation
+from pointsman.dialects.request import ChatRequest
+from pointsman.domain.candidates import Ordering
+from pointsman.domain.confine import confined, without
 
 KEPT_IDS = 10_000
 """Ids of answers that are remembered, the oldest forgotten first: about 2 MB."""
@@ -57,3 +62,25 @@ class UnknownOperations:
     def forget(self) -> None:
         """The backends are not what they were."""
         self._until.clear()
+
+
+class Learnt:
+    """Both: the data path learns, and it and `explain` heed it."""
+
+    __slots__ = ("kept", "unknown")
+
+    def __init__(self) -> None:
+        self.kept = KeptAnswers()
+        self.unknown = UnknownOperations()
+
+    def narrow(self, ordering: Ordering, operation: Operation, request: ChatRequest, now: float) -> Ordering:
+        """What remains of an order for this request."""
+        if operation.wide:
+            return ordering
+        ordering = without(ordering, self.unknown.backends(operation.name, now))
+        care = request.care
+        if care is not None and (care.previous or care.conversation):
+            place = self.kept.place(care.previous or care.conversation)
+            if place is not None:
+                ordering = confined(ordering, place)
+        return ordering
