@@ -10,17 +10,36 @@ from pointsman.api.base import ApiModel, ListMap, Rule
 from pointsman.api.engine import Engine
 from pointsman.api.limits import DEFAULT_MAX_QUEUED, DEFAULT_QUEUE_TIMEOUT, Limits
 from pointsman.api.model import Model, Pricing
+from pointsman.api.options.custom import CustomOptions
 from pointsman.api.options.external import ExternalOptions
+from pointsman.api.options.llama_cpp import LlamaCppOptions
 from pointsman.api.options.ollama import OllamaOptions
+from pointsman.api.options.vllm import VllmOptions
 from pointsman.api.pods import EnvVar, Gpu, Resources, Toleration
 from pointsman.api.probing import DEFAULT_EXTERNAL_PROBE_INTERVAL, DEFAULT_PROBE_INTERVAL, Probe
 from pointsman.api.references import LocalRef
 from pointsman.api.scalars import Duration, ObjectName, amount, seconds
+from pointsman.api.sources.source import SCHEMES
 from pointsman.api.storage import Storage
 
 
 def _only(engine: str, field: str) -> str:
     return f"self.engine == '{engine}' || !has(self.{field})"
+
+
+def _sources(engine: Engine, example: str, *, needed: bool = True) -> Rule:
+    """The sources that an engine's models may have."""
+    schemes = SCHEMES[engine]
+    starts = " || ".join(f"m.source.startsWith('{s}')" for s in schemes)
+    each = f"has(m.source) && ({starts})" if needed else f"!has(m.source) || {starts}"
+    what = "needs a source for each model" if needed else "takes a source for a model"
+    return Rule(
+        f"self.engine != '{engine}' || self.models.all(m, {each})",
+        f"engine {engine} {what} that starts with {' or '.join(schemes)}, such as {example}",
+        lambda s: (
+            s.engine is not engine or all(m.source.startswith(schemes) if m.source else not needed for m in s.models)
+        ),
+    )
 
 
 class LLMBackendSpec(ApiModel):
@@ -43,10 +62,34 @@ class LLMBackendSpec(ApiModel):
             lambda s: s.engine is Engine.OLLAMA or s.ollama is None,
         ),
         Rule(
-            "self.engine != 'Ollama' || self.models.all(m, has(m.source))",
-            "engine Ollama needs a source for each model, such as ollama://llama3.2:3b",
-            lambda s: s.engine is not Engine.OLLAMA or all(m.source for m in s.models),
+            _only("VLLM", "vllm"),
+            "the block vllm belongs to engine VLLM: remove it",
+            lambda s: s.engine is Engine.VLLM or s.vllm is None,
         ),
+        Rule(
+            _only("LlamaCpp", "llamaCpp"),
+            "the block llamaCpp belongs to engine LlamaCpp: remove it",
+            lambda s: s.engine is Engine.LLAMA_CPP or s.llama_cpp is None,
+        ),
+        Rule(
+            _only("Custom", "custom"),
+            "the block custom belongs to engine Custom: remove it",
+            lambda s: s.engine is Engine.CUSTOM or s.custom is None,
+        ),
+        Rule(
+            "self.engine != 'Custom' || (has(self.custom) && has(self.image))",
+            "engine Custom needs image, and custom.port where it listens",
+            lambda s: s.engine is not Engine.CUSTOM or (s.custom is not None and s.image is not None),
+        ),
+        Rule(
+            "!(self.engine in ['VLLM', 'LlamaCpp']) || size(self.models) == 1",
+            "a server of vLLM or llama.cpp serves one model: make an LLMBackend for each",
+            lambda s: s.engine not in (Engine.VLLM, Engine.LLAMA_CPP) or len(s.models) == 1,
+        ),
+        _sources(Engine.OLLAMA, "ollama://llama3.2:3b"),
+        _sources(Engine.VLLM, "hf://Qwen/Qwen3-8B"),
+        _sources(Engine.LLAMA_CPP, "hf://Qwen/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf"),
+        _sources(Engine.CUSTOM, "hf://Qwen/Qwen3-8B", needed=False),
         Rule(
             "self.engine != 'External' || self.models.all(m, !has(m.source) && !has(m.digest))",
             "engine External pulls no models: remove source and digest",
@@ -112,6 +155,9 @@ class LLMBackendSpec(ApiModel):
         description="The models it serves."
     )
     ollama: OllamaOptions | None = Field(default=None, description="Options of engine Ollama.")
+    vllm: VllmOptions | None = Field(default=None, description="Options of engine VLLM.")
+    llama_cpp: LlamaCppOptions | None = Field(default=None, description="Options of engine LlamaCpp.")
+    custom: CustomOptions | None = Field(default=None, description="Options of engine Custom.")
     external: ExternalOptions | None = Field(default=None, description="Options of engine External.")
     replicas: int = Field(default=1, ge=0, le=256, description="Pods of the engine (kubectl scale sets this).")
     gpu: Gpu | None = Field(default=None, description="GPUs of each pod; CPU only when not given.")
@@ -155,6 +201,11 @@ class LLMBackendSpec(ApiModel):
                 self.runtime_class_name, self.image_pull_secrets, self.startup_timeout, self.drain_seconds,
             )
         )  # fmt: skip
+
+    @property
+    def needs_store(self) -> bool:
+        """Is there a model to pull, and so a volume?"""
+        return any(m.source for m in self.models)
 
     @property
     def storage_or_default(self) -> Storage:

@@ -7,4 +7,7 @@ from enum import StrEnum
 
 class Engine(StrEnum):
     OLLAMA = "Ollama"
+    VLLM = "VLLM"
+    LLAMA_CPP = "LlamaCpp"
+    CUSTOM = "Custom"
     EXTERNAL = "External"

@@ -39,14 +39,18 @@ class Model(ApiModel):
         Annotated[
             str,
             Text(
-                r"^ollama(\+http)?://[A-Za-z0-9][A-Za-z0-9._:/-]*$",
-                "must be a model's source such as ollama://llama3.2:3b or ollama://registry.example:5000/team/model:tag"
-                " (ollama+http:// for a registry without TLS)",
+                r"^(ollama(\+http)?|hf)://[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
+                "must be a model's source such as ollama://llama3.2:3b, ollama://registry.example:5000/team/model:tag"
+                " (ollama+http:// for a registry without TLS) or hf://org/repo@revision/file",
                 512,
             ),
         ]
         | None
-    ) = Field(default=None, description="Where the model comes from: ollama://[host[:port]/][namespace/]name[:tag].")
+    ) = Field(
+        default=None,
+        description="Where the model comes from: ollama://[host[:port]/][namespace/]name[:tag], or"
+        " hf://org/repo[@revision][/file].",
+    )
     digest: Digest | None = Field(
         default=None,
         description="Pins the model: the sha256 of its manifest. The pull fails when the source has another.",

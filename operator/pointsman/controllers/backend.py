@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from pointsman.api import meta
 from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.api.objects import LLMBackend
-from pointsman.api.source import SourceError
+from pointsman.api.sources.error import SourceError
 from pointsman.controllers import causes, pull_job, unreadable
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.carry_out import Refused, carry_out
@@ -117,7 +118,9 @@ class BackendController:
             missing = await self._missing(backend)
             return Observed(backend, context.settings, context.clock(), health=health, missing=missing, refused=refused)
         existing = backend.spec.storage_or_default.existing_claim
-        if existing:
+        if not backend.spec.needs_store:
+            claim = None
+        elif existing:
             claim = await context.client.get(CLAIMS, namespace, existing)
         else:
             claim = cache.get(CLAIMS, namespace, name)
@@ -147,10 +150,8 @@ class BackendController:
         wanted = set()
         if claim is not None:
             for model in backend.spec.models:
-                try:
+                with suppress(SourceError):
                     wanted.add(pull_job.job_name(model, uid_of(claim)))
-                except SourceError:
-                    continue
         namespace = backend.meta.namespace
         pulls = self._context.cache.labelled(JOBS, namespace, meta.COMPONENT_LABEL, pull_job.PULL_COMPONENT)
         return {

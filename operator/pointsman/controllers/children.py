@@ -14,7 +14,7 @@ from pointsman.api.scalars import amount
 from pointsman.api.storage import AccessMode
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
-from pointsman.engines.base import ALL, Driver, Store, pod_template, rollout
+from pointsman.engines.base import ALL, Driver, Store, Worker, pod_template, rollout
 from pointsman.kube.resources import Obj
 
 ENGINE_COMPONENT = "engine"
@@ -58,7 +58,7 @@ def service(backend: LLMBackend, driver: Driver) -> Obj:
     spec: dict[str, Any] = {
         "clusterIP": "None",
         "selector": selector(backend.meta.name),
-        "ports": [{"name": "http", "port": driver.port, "targetPort": "http", "protocol": "TCP"}],
+        "ports": [{"name": "http", "port": driver.port(backend.spec), "targetPort": "http", "protocol": "TCP"}],
     }
     return stamped({"apiVersion": "v1", "kind": "Service", "metadata": _metadata(backend), "spec": spec})
 
@@ -81,11 +81,11 @@ def claim(backend: LLMBackend, live: Obj | None) -> Obj:
 
 
 def deployment(
-    backend: LLMBackend, driver: Driver, image: str, store: Store, pull_policy: str, live: Obj | None = None
+    backend: LLMBackend, driver: Driver, image: str, store: Store | None, worker: Worker, live: Obj | None = None
 ) -> Obj:
     """`replicas` is always written: a field that was applied once and is left out later falls back to its default."""
     name = backend.meta.name
-    template = pod_template(driver, backend.spec, labels(name), image, store, pull_policy)
+    template = pod_template(driver, backend.spec, labels(name), image, store, worker)
     spec = {
         "replicas": backend.spec.replicas,
         "selector": {"matchLabels": selector(name)},

@@ -28,6 +28,8 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str) -> ModelVi
     """`pod_trouble`: what is wrong with the pull's pod; empty when nothing is."""
     base = {"name": pull.model.name, "source": pull.model.source or "", "pull": pull.name}
     end = pull.end
+    if not pull.model.source:
+        return ModelView(ModelStatus(**base, state="Served", progress="served"))
     if end is not None and end.complete and end.outcome is not None:
         return ModelView(_pulled(base, end.outcome.digest, end.outcome.total_bytes))
     if pull.known is not None:  # what is in the volume stays there, whatever becomes of the Job
@@ -66,6 +68,8 @@ def models_pulled(views: Sequence[ModelView]) -> Verdict:
         return Verdict(False, Reason.PULLING, f"pulling {', '.join(m.name for m in busy)}")
     if waiting := [v.status for v in views if v.status.state == "Pending"]:
         return Verdict(False, Reason.WAITING_FOR_POD, f"model {waiting[0].name}: {waiting[0].message}")
+    if all(v.status.state == "Served" for v in views):
+        return Verdict(True, Reason.NOTHING_TO_PULL)
     return Verdict(True, Reason.PULLED, "")
 
 

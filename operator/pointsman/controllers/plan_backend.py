@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 
 from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
-from pointsman.api.engine import Engine
 from pointsman.api.model import Model
-from pointsman.api.source import SourceError
+from pointsman.api.sources.error import SourceError
+from pointsman.api.sources.source import parse_source
 from pointsman.controllers import children, pull_job
 from pointsman.controllers.drift import APPLIED_ANNOTATION, drift
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.ownership import Whose, owner_reference, whose
 from pointsman.controllers.pull_job import JobEnd
-from pointsman.engines.base import Store
+from pointsman.engines.base import Store, Worker
 from pointsman.engines.drivers import DRIVERS
 from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, owner_uids, uid_of
 
@@ -99,18 +99,19 @@ def plan(seen: Observed) -> Plan:
         return Plan()
     if (bad := _invalid(seen)) is not None:
         return Plan(problem=bad)
-    existing = backend.spec.storage_or_default.existing_claim
+    needed = backend.spec.needs_store
+    existing = backend.spec.storage_or_default.existing_claim if needed else None
     if existing and (seen.claim is None or is_deleting(seen.claim)):
         message = f"PersistentVolumeClaim {existing} does not exist: create it, or remove storage.existingClaim"
         return Plan(problem=Problem(Reason.CLAIM_MISSING, message), again=CLAIM_SECONDS)
     draft = _Draft()
-    store = children.store_of(backend, seen.claim)
+    store = children.store_of(backend, seen.claim) if needed else None
     image, _ = seen.image()
     wanted = [(children.service(backend, driver), seen.service)]
-    if not existing:
+    if needed and not existing:
         wanted.append((children.claim(backend, seen.claim), seen.claim))
-    policy = seen.settings.image_pull_policy
-    wanted.append((children.deployment(backend, driver, image, store, policy, seen.deployment), seen.deployment))
+    worker = _worker(seen)
+    wanted.append((children.deployment(backend, driver, image, store, worker, seen.deployment), seen.deployment))
     for manifest, live in wanted:
         if live is not None:
             if is_deleting(live) or whose(live, backend) is Whose.PREDECESSOR:
@@ -138,9 +139,10 @@ def _invalid(seen: Observed) -> Problem | None:
     spec = seen.backend.spec
     if (sentence := DRIVERS[spec.engine].problem(spec)) is not None:
         return Problem(Reason.INVALID_SPEC, sentence)
-    for index, model in enumerate(spec.models if spec.engine is Engine.OLLAMA else ()):
+    for index, model in enumerate(spec.models):
         try:
-            pull_job.job_name(model, "")
+            if model.source:
+                parse_source(model.source)
         except SourceError as error:
             return Problem(Reason.BAD_REFERENCE, f"spec.models[{index}].source: {error}")
     return None
@@ -157,12 +159,27 @@ def _differs(manifest: Obj, live: Obj | None) -> str | None:
     return "it should be different" if changed else f"{path} was changed"
 
 
-def _pulls(seen: Observed, store: Store, draft: _Draft) -> tuple[Pull, ...]:
+def _worker(seen: Observed) -> Worker:
+    """A running backend keeps the image that its pods wait for their model with: an upgrade restarts nothing."""
+    template = ((seen.deployment or {}).get("spec") or {}).get("template") or {}
+    for container in (template.get("spec") or {}).get("initContainers") or ():
+        if container.get("image"):
+            return Worker(container["image"], seen.settings.image_pull_policy)
+    return Worker(seen.settings.image, seen.settings.image_pull_policy)
+
+
+def _pulls(seen: Observed, store: Store | None, draft: _Draft) -> tuple[Pull, ...]:
+    models = seen.backend.spec.models
+    if store is None:
+        return tuple(Pull(m, "") for m in models)
     if seen.claim is None or not uid_of(seen.claim):
-        return tuple(Pull(m, "", waiting="the volume is not there yet") for m in seen.backend.spec.models)
+        return tuple(Pull(m, "", waiting="the volume is not there yet") for m in models)
     pulls: dict[str, Pull] = {}
     out = []
-    for model in seen.backend.spec.models:
+    for model in models:
+        if not model.source:
+            out.append(Pull(model, ""))
+            continue
         name = pull_job.job_name(model, uid_of(seen.claim))
         if name not in pulls:
             pulls[name] = _pull(seen, store, model, name, draft)

@@ -16,7 +16,7 @@ import msgspec
 from pointsman.api import meta
 from pointsman.api.model import Model
 from pointsman.api.objects import LLMBackend
-from pointsman.api.source import parse_ollama
+from pointsman.api.sources.source import parse_source
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.ownership import owner_reference
 from pointsman.controllers.settings import Settings
@@ -39,7 +39,7 @@ LONGEST_WAIT = 900.0
 
 def job_name(model: Model, volume_uid: str) -> str:
     """One pull per (source, pin, volume). Raises `SourceError`."""
-    key = "\n".join((str(parse_ollama(model.source or "")), model.digest or "", volume_uid))
+    key = "\n".join((str(parse_source(model.source or "")), model.digest or "", volume_uid))
     return "pmb-pull-" + hashlib.sha256(key.encode()).hexdigest()[:10]
 
 

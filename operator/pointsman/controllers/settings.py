@@ -20,6 +20,8 @@ from pointsman.api.scalars import Duration, ObjectName, seconds
 
 DEFAULT_IMAGE = f"ghcr.io/pointsman/pointsman:{__version__}"
 DEFAULT_OLLAMA = "docker.io/ollama/ollama:0.17.4"
+DEFAULT_VLLM = "docker.io/vllm/vllm-openai:v0.13.0"
+DEFAULT_LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp:server"
 
 
 class BadSettings(Exception):
@@ -30,13 +32,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
-class OllamaSettings(_Part):
-    image: Annotated[str, Field(min_length=1)] = DEFAULT_OLLAMA
+class EngineSettings(_Part):
+    image: Annotated[str, Field(min_length=1)]
     """Engine image of backends that name none; running backends keep theirs."""
 
 
 class EnginesSettings(_Part):
-    ollama: OllamaSettings = OllamaSettings()
+    ollama: EngineSettings = EngineSettings(image=DEFAULT_OLLAMA)
+    vllm: EngineSettings = EngineSettings(image=DEFAULT_VLLM)
+    llama_cpp: EngineSettings = EngineSettings(image=DEFAULT_LLAMA_CPP)
+
+    def image(self, engine: Engine) -> str:
+        """Empty for an engine that has no image of its own."""
+        images = {Engine.OLLAMA: self.ollama, Engine.VLLM: self.vllm, Engine.LLAMA_CPP: self.llama_cpp}
+        return images[engine].image if engine in images else ""
 
 
 class ProxySettings(_Part):
@@ -100,8 +109,8 @@ class Settings(_Part):
     """Resources reconciled at once."""
 
     def engine_image(self, engine: Engine) -> str:
-        """The image of backends that name none; empty for an engine that runs no pods."""
-        return self.engines.ollama.image if engine is Engine.OLLAMA else ""
+        """The image of backends that name none; empty for an engine that has none of its own."""
+        return self.engines.image(engine)
 
     @property
     def remove_gateway_after(self) -> float:

@@ -28,7 +28,9 @@ from pointsman.api.route import (
     WhileCold,
 )
 from pointsman.api.scalars import seconds
-from pointsman.api.source import SourceError, parse_ollama, served_name
+from pointsman.api.sources.error import SourceError
+from pointsman.api.sources.ollama import OllamaSource, served_name
+from pointsman.api.sources.source import parse_source
 from pointsman.domain.globs import Glob, is_glob
 from pointsman.domain.rules import Match
 from pointsman.domain.sharing import ALONE, Crew
@@ -236,9 +238,11 @@ def _generation(spec: LLMBackendSpec) -> GenerationPolicy | None:
 def _sent_name(model: Model, digest: str) -> str:
     """Once pulled, the name of exactly that digest: an update of the tag cannot change what a request gets."""
     try:
-        source = parse_ollama(model.source or "")
+        source = parse_source(model.source or "")
     except SourceError:
         return model.name  # the operator says what is wrong with the source; the engine will not know the name
+    if not isinstance(source, OllamaSource):
+        return model.name  # the server is told at its start to answer to it
     return served_name(source, digest) if digest else source.short_name
 
 

@@ -12,11 +12,15 @@ on load.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pointsman.api import meta
 from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.model import Model
+from pointsman.api.sources.place import path
+from pointsman.api.sources.source import parse_source
 
 Manifest = dict[str, Any]
 
@@ -27,6 +31,8 @@ TERMINATION_MARGIN = 15
 """Seconds a pod has to end after its drain."""
 PROGRESS_MARGIN = 600
 """Seconds for scheduling and image pull, on top of the startup timeout, before a rollout counts as stuck."""
+STARTUP_PERIOD = 2
+"""Seconds between two checks of a starting server."""
 HOSTNAME = "kubernetes.io/hostname"
 ALL = "100%"
 
@@ -66,8 +72,10 @@ class Driver(Protocol):
     """One engine. The only questions that differ from engine to engine."""
 
     runs_pods: bool
-    port: int
-    """Where the engine listens in its pod; 0 for an engine that runs elsewhere."""
+
+    def port(self, spec: LLMBackendSpec) -> int:
+        """Where the engine listens in its pod; 0 for an engine that runs elsewhere."""
+        ...
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
         """What is wrong with a spec that its schema cannot see, in one sentence; None when nothing is."""
@@ -77,16 +85,41 @@ class Driver(Protocol):
         """The engine's container; its mounts name the volumes `store` and those of `scratch`."""
         ...
 
-    def scratch(self) -> tuple[str, ...]:
-        """Names of the empty directories the container needs."""
+    def scratch(self) -> tuple[Scratch, ...]:
+        """The empty directories the container needs."""
+        ...
+
+    @property
+    def reads_files(self) -> bool:
+        """True when the server reads its models once, at its start: its pods wait until they are whole."""
         ...
 
 
+@dataclass(frozen=True)
+class Scratch:
+    """A directory of a pod that is empty at its start."""
+
+    name: str
+    path: str
+    in_memory: bool = False
+
+
+TMP = Scratch("tmp", "/tmp")  # noqa: S108  the container's own
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The image of Pointsman itself, for what a pod does before its engine starts."""
+
+    image: str
+    pull_policy: str
+
+
 def pod_template(
-    driver: Driver, spec: LLMBackendSpec, labels: dict[str, str], image: str, store: Store, pull_policy: str
+    driver: Driver, spec: LLMBackendSpec, labels: dict[str, str], image: str, store: Store | None, worker: Worker
 ) -> Manifest:
     """The pod template of a backend's Deployment."""
-    container = {**driver.container(spec, image), "imagePullPolicy": pull_policy}
+    container = {**driver.container(spec, image), "imagePullPolicy": worker.pull_policy}
     if spec.drain_seconds_or_default:
         # A pod that leaves is out of the EndpointSlice at once; its engine must live until its streams are done.
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": spec.drain_seconds_or_default}}}
@@ -97,17 +130,69 @@ def pod_template(
         "terminationGracePeriodSeconds": spec.drain_seconds_or_default + TERMINATION_MARGIN,
         "containers": [container],
         "volumes": [
-            {"name": "store", "persistentVolumeClaim": {"claimName": store.claim}},
-            *({"name": name, "emptyDir": {}} for name in driver.scratch()),
+            *([{"name": "store", "persistentVolumeClaim": {"claimName": store.claim}}] if store else ()),
+            *({"name": s.name, "emptyDir": {"medium": "Memory"} if s.in_memory else {}} for s in driver.scratch()),
         ],
         **placement(spec, store),
     }
+    if driver.reads_files and (waits := [_wait(m, worker, i) for i, m in enumerate(spec.models) if m.source]):
+        pod["initContainers"] = waits
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": s.name} for s in spec.image_pull_secrets]
-    return {"metadata": {"labels": {**labels, meta.VOLUME_LABEL: store.label}}, "spec": pod}
+    volume = {meta.VOLUME_LABEL: store.label} if store else {}
+    return {"metadata": {"labels": {**labels, **volume}}, "spec": pod}
 
 
-def placement(spec: LLMBackendSpec, store: Store) -> Manifest:
+def _wait(model: Model, worker: Worker, index: int) -> Manifest:
+    """The container that ends when the model is whole in the store; who pulls it is a Job."""
+    args = ["wait-model", model.source or "", "--store", STORE_PATH]
+    if model.digest:
+        args += ["--digest", model.digest]
+    return {
+        "name": f"model-{index}",
+        "image": worker.image,
+        "imagePullPolicy": worker.pull_policy,
+        "args": args,
+        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [{"name": "store", "mountPath": STORE_PATH, "readOnly": True}],
+    }
+
+
+def mounts(driver: Driver, spec: LLMBackendSpec, *, read_only: bool = False) -> list[Manifest]:
+    """The store, where there is one, and the driver's empty directories, in the engine's container."""
+    store: Manifest = {"name": "store", "mountPath": STORE_PATH}
+    if read_only:
+        store["readOnly"] = True
+    has_store = [store] if spec.needs_store else []
+    return [*has_store, *({"name": s.name, "mountPath": s.path} for s in driver.scratch())]
+
+
+def model_path(model: Model) -> str:
+    """Where an engine's container finds a model that is pulled as files. `Driver.problem` has made sure that its source
+    can be read."""
+    return f"{STORE_PATH}/{path(parse_source(model.source or ''), model.digest)}"
+
+
+def http_probes(get: str, startup_seconds: float) -> Manifest:
+    """The probes of a server that answers `get` with 200 when it can take requests."""
+    ready = {"httpGet": {"path": get, "port": "http"}}
+    return {
+        "startupProbe": {
+            **ready,
+            "periodSeconds": STARTUP_PERIOD,
+            "timeoutSeconds": 2,
+            "failureThreshold": max(1, math.ceil(startup_seconds / STARTUP_PERIOD)),
+        },
+        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
+        # Only a process that no longer accepts connections is killed: a busy one answers late, and must live.
+        "livenessProbe": {
+            "tcpSocket": {"port": "http"}, "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6,
+        },
+    }  # fmt: skip
+
+
+def placement(spec: LLMBackendSpec, store: Store | None) -> Manifest:
     """On which nodes a pod may run that uses this store: the pull Job's pods go by it too."""
     out: Manifest = {}
     if spec.node_selector:
@@ -120,7 +205,7 @@ def placement(spec: LLMBackendSpec, store: Store) -> Manifest:
         out["tolerations"] = tolerations
     if spec.runtime_class_name:
         out["runtimeClassName"] = spec.runtime_class_name
-    if store.one_node:
+    if store is not None and store.one_node:
         # The scheduler lets the first pod of such a group go anywhere: it matches its own term.
         out["affinity"] = {
             "podAffinity": {
@@ -135,14 +220,15 @@ def placement(spec: LLMBackendSpec, store: Store) -> Manifest:
     return out
 
 
-def rollout(spec: LLMBackendSpec, store: Store, *, moves: bool) -> Manifest:
+def rollout(spec: LLMBackendSpec, store: Store | None, *, moves: bool) -> Manifest:
     """The parts of a Deployment's spec that say how pods are replaced.
 
     `moves`: the pods go to other nodes while their volume holds them together. New ones could never join old ones
     there, so the old ones all go first.
     """
-    update: Manifest = {"maxSurge": 0, "maxUnavailable": ALL if moves and store.one_node else 1}
-    if spec.gpu is None and not store.one_node:
+    one_node = store is not None and store.one_node
+    update: Manifest = {"maxSurge": 0, "maxUnavailable": ALL if moves and one_node else 1}
+    if spec.gpu is None and not one_node:
         update = {"maxSurge": 1, "maxUnavailable": 0}
     return {
         "strategy": {"type": "RollingUpdate", "rollingUpdate": update},

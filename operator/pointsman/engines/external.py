@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
-from pointsman.engines.base import Manifest
+from pointsman.engines.base import Manifest, Scratch
 
 
 class External:
     """`Driver` of a URL."""
 
     runs_pods = False
-    port = 0
+    reads_files = False
+
+    def port(self, spec: LLMBackendSpec) -> int:
+        return 0
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
         return None
@@ -18,5 +21,5 @@ class External:
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         raise AssertionError("an External backend has no pods")
 
-    def scratch(self) -> tuple[str, ...]:
+    def scratch(self) -> tuple[Scratch, ...]:
         return ()

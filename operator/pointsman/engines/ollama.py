@@ -7,15 +7,21 @@ wrote; version and tags answer while a model loads.
 
 from __future__ import annotations
 
-import math
-
 from pointsman.api.backend import LLMBackendSpec
-from pointsman.engines.base import CONTAINER_SECURITY, STORE_PATH, Manifest, environment, resources
+from pointsman.engines.base import (
+    CONTAINER_SECURITY,
+    STORE_PATH,
+    TMP,
+    Manifest,
+    Scratch,
+    environment,
+    http_probes,
+    mounts,
+    resources,
+)
 
 PORT = 11434
 HOME = "/home/pointsman"
-STARTUP_PERIOD = 2
-"""Seconds between two checks of a starting server."""
 
 RESERVED = ("OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_NOPRUNE", "HOME")
 """Without these as they are the backend does not work: `env` must not set them."""
@@ -33,7 +39,10 @@ class Ollama:
     """`Driver` of Ollama."""
 
     runs_pods = True
-    port = PORT
+    reads_files = False
+
+    def port(self, spec: LLMBackendSpec) -> int:
+        return PORT
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
         options = _options(spec)
@@ -52,36 +61,21 @@ class Ollama:
             "HOME": HOME,
             **_options(spec),
         }
-        version = {"httpGet": {"path": "/api/version", "port": "http"}}
         out: Manifest = {
             "name": "engine",
             "image": image,
             "env": environment(env, spec),
             "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-            "startupProbe": {
-                **version,
-                "periodSeconds": STARTUP_PERIOD,
-                "timeoutSeconds": 2,
-                "failureThreshold": max(1, math.ceil(spec.startup_seconds / STARTUP_PERIOD)),
-            },
-            "readinessProbe": {**version, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
-            # Only a process that no longer accepts connections is killed: a busy one answers late, and must live.
-            "livenessProbe": {
-                "tcpSocket": {"port": "http"}, "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6,
-            },
+            **http_probes("/api/version", spec.startup_seconds),
             "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": [
-                {"name": "store", "mountPath": STORE_PATH},
-                {"name": "home", "mountPath": HOME},
-                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
-            ],
-        }  # fmt: skip
+            "volumeMounts": mounts(self, spec),
+        }
         if wanted := resources(spec):
             out["resources"] = wanted
         return out
 
-    def scratch(self) -> tuple[str, ...]:
-        return ("home", "tmp")
+    def scratch(self) -> tuple[Scratch, ...]:
+        return (Scratch("home", HOME), TMP)
 
 
 def _options(spec: LLMBackendSpec) -> dict[str, str]:

@@ -10,7 +10,7 @@ import hashlib
 
 import msgspec
 
-from pointsman.api.source import is_digest
+from pointsman.api.sources.error import is_digest
 from pointsman.models.errors import PullError, PullReason
 
 MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"

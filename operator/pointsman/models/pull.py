@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from pointsman.api.source import OllamaSource, served_name
+from pointsman.api.sources.ollama import OllamaSource, served_name
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import ANONYMOUS, Credentials
 from pointsman.models.checkpoint import Checkpointer

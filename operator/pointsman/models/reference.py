@@ -1,10 +1,11 @@
-"""From the command line's SOURCE to a source that can be pulled. The reading itself is pure: `api/source.py`."""
+"""From the command line's SOURCE to a source that can be pulled. The reading itself is pure: `api/sources/`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from pointsman.api.source import OllamaSource, SourceError, is_digest, parse_ollama
+from pointsman.api.sources.error import SourceError, is_digest
+from pointsman.api.sources.ollama import OllamaSource, parse_ollama
 from pointsman.models.errors import PullError, PullReason
 
 __all__ = ["OllamaSource", "read_pin", "read_source"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from pointsman.api.source import OllamaSource
+from pointsman.api.sources.ollama import OllamaSource
 from pointsman.models.auth import Authorizer, Credentials, denied, read_challenge, same_origin
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.manifest import MAX_MANIFEST_BYTES, MEDIA_TYPE, Descriptor

@@ -6,7 +6,7 @@ for the digest itself, which not every registry allows.
 
 from __future__ import annotations
 
-from pointsman.api.source import OllamaSource
+from pointsman.api.sources.ollama import OllamaSource
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.manifest import Manifest, read_manifest
 from pointsman.models.registry import Registry, RegistryFailure

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import msgspec
 
-from pointsman.api.source import OllamaSource, served_path_parts
+from pointsman.api.sources.ollama import OllamaSource, served_path_parts
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.manifest import Descriptor, Manifest, read_manifest
 

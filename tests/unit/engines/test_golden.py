@@ -22,6 +22,7 @@ from pointsman.controllers.plan_backend import plan
 from pointsman.domain.compiling import compile_table
 from pointsman.domain.references import References
 from pointsman.domain.table import SecretValue
+from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
 
 FOLDER = Path(__file__).parent / "golden"
@@ -55,6 +56,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "existing-claim": {"storage": {"existingClaim": f"a-claim-whose-name-is-longer-than-a-label-may-be-{'x' * 20}"}},
 }  # fmt: skip
 
+HF = [{"name": "m", "source": "hf://org/repo@v1", "digest": DIGEST}]
+GGUF = [{"name": "m", "source": "hf://org/repo/m.gguf"}]
+OURS: dict[str, dict[str, Any]] = {
+    "vllm": {"engine": "VLLM", "models": HF, "gpu": {"count": 2}},
+    "llamaCpp": {"engine": "LlamaCpp", "models": GGUF},
+    "custom": {"engine": "Custom", "models": HF, "image": "example.test/mine:2", "custom": {"port": 9000}},
+}
+"""The least of a backend of each further engine, by the name of its block."""
+VARIANTS |= {
+    **{f"{name}-plain": spec for name, spec in OURS.items()},
+    "vllm-everything": OURS["vllm"] | {"vllm": {"maxModelLen": 4096}},
+    "llamaCpp-everything": OURS["llamaCpp"] | {"llamaCpp": {"parallel": 4}, "gpu": {"count": 1}},
+    "custom-everything": OURS["custom"] | {"custom": {"port": 9000, "probePath": "/ready"}},
+    "custom-without-models-of-ours": OURS["custom"] | {"models": [{"name": "m"}]},
+}
+BLOCK_CHANGES: dict[str, Any] = {
+    "vllm.maxModelLen": {"maxModelLen": 4096},
+    "llamaCpp.parallel": {"parallel": 2},
+    "custom.port": {"port": 9001},
+    "custom.probePath": {"port": 9000, "probePath": "/ready"},
+}
 CHANGES: dict[str, Any] = {
     "models.source": [{"name": "m", "source": "ollama://tiny:2"}],
     "models.digest": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}],
@@ -123,14 +145,15 @@ def rendered(of: LLMBackend) -> list[Any]:
     driver = DRIVERS[of.spec.engine]
     claim = {"metadata": {"name": "c", "uid": "uid-claim"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
     existing = bool(of.spec.storage_or_default.existing_claim)
-    store = children.store_of(of, claim if existing else None)
+    store = children.store_of(of, claim if existing else None) if of.spec.needs_store else None
     image, _ = observed(of).image()
     out = [children.service(of, driver)]
-    if not existing:
+    if store is not None and not existing:
         out.append(children.claim(of, None))
-    out.append(children.deployment(of, driver, image, store, "IfNotPresent"))
+    out.append(children.deployment(of, driver, image, store, Worker(SETTINGS.image, "IfNotPresent")))
     for model in of.spec.models:
-        out.append(pull_job.job(of, model, pull_job.job_name(model, "uid-claim"), store, SETTINGS, 0))
+        if store is not None and model.source:
+            out.append(pull_job.job(of, model, pull_job.job_name(model, "uid-claim"), store, SETTINGS, 0))
     return out
 
 
@@ -170,6 +193,13 @@ def test_field_acts(field: str) -> None:
     assert (rendered(before), routed(before)) != (rendered(after), routed(after))
 
 
+@pytest.mark.parametrize("field", BLOCK_CHANGES)
+def test_field_of_an_engine_acts(field: str) -> None:
+    block = field.partition(".")[0]
+    before, after = backend(OURS[block]), backend(OURS[block] | {block: BLOCK_CHANGES[field]})
+    assert rendered(before) != rendered(after)
+
+
 @pytest.mark.parametrize("field", EXTERNAL_CHANGES)
 def test_field_of_an_external_acts(field: str) -> None:
     def of(block: Any) -> LLMBackend:
@@ -179,14 +209,14 @@ def test_field_of_an_external_acts(field: str) -> None:
 
 
 def test_every_field_is_looked_at() -> None:
-    tested = {f.partition(".")[0] for f in (*CHANGES, *EXTERNAL_CHANGES)} | set(ELSEWHERE)
+    tested = {f.partition(".")[0] for f in (*CHANGES, *BLOCK_CHANGES, *EXTERNAL_CHANGES)} | set(ELSEWHERE)
     fields = {f.alias or n for n, f in LLMBackendSpec.model_fields.items()}
     assert fields == tested
     for name, field in LLMBackendSpec.model_fields.items():
         model = model_in(field.annotation)
         if model is not None and name != "external":
             inner = {f"{field.alias or name}.{f.alias or n}" for n, f in model.model_fields.items()}
-            assert inner <= set(CHANGES), name
+            assert inner <= {*CHANGES, *BLOCK_CHANGES}, name
 
 
 def model_in(annotation: Any) -> type[ApiModel] | None:
@@ -207,7 +237,7 @@ def test_pods_are_restricted(name: str) -> None:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert all("hostPath" not in v for v in spec["volumes"])
-        for container in spec["containers"]:
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
             context = container["securityContext"]
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["allowPrivilegeEscalation"] is False

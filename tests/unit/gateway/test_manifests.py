@@ -132,7 +132,7 @@ def test_generation_and_version_count_changes_of_content(tmp_path: Path) -> None
           " write engine: External and the URL of its OpenAI API, such as http://127.0.0.1:11434/v1, under"
           " external.url"]),
         (BACKEND.replace("engine: External", "engine: Llama"),
-         ["f.yaml:6: spec.engine: Input should be 'Ollama' or 'External'"]),
+         ["f.yaml:6: spec.engine: Input should be 'Ollama', 'VLLM', 'LlamaCpp', 'Custom' or 'External'"]),
         (BACKEND.replace("v1alpha1", "v1"), ["f.yaml:1: apiVersion of kind LLMBackend must be pointsman.dev/v1alpha1"]),
         (BACKEND.replace("LLMBackend", "Deployment"),
          ["f.yaml:2: kind Deployment is not read from files: only LLMBackend, ModelRoute, Secret and ConfigMap are"]),

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.api.source import OllamaSource, SourceError, parse_ollama, served_name, served_path_parts
+from pointsman.api.sources.error import SourceError
+from pointsman.api.sources.ollama import OllamaSource, parse_ollama, served_name, served_path_parts
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.reference import read_pin, read_source
 

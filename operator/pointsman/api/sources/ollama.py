@@ -22,6 +22,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pointsman.api.sources.error import SourceError, is_digest
+
 SCHEME = "ollama://"
 PLAIN_SCHEME = "ollama+http://"
 DEFAULT_HOST = "registry.ollama.ai"
@@ -33,12 +35,6 @@ SERVED_NAMESPACE = "pointsman"
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}(:[0-9]{1,5})?")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-class SourceError(ValueError):
-    """The source cannot be read. The text is one sentence that says what to write instead; it never repeats a
-    credential that stood in the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +132,6 @@ def _split_front(front: list[str]) -> tuple[str, str]:
             return DEFAULT_HOST, only
         case _:
             return DEFAULT_HOST, DEFAULT_NAMESPACE
-
-
-def is_digest(text: str) -> bool:
-    """True for `sha256:` and 64 lower-case hexadecimal digits."""
-    return _DIGEST.fullmatch(text) is not None
 
 
 def served_name(source: OllamaSource, digest: str) -> str:
