@@ -29,11 +29,11 @@ test: setup lint type verify test-unit test-gateway test-clients test-faults tes
 
 .PHONY: test-unit
 test-unit: setup ## Pure decisions and golden manifests: seconds
-	@$(RUN) pytest -q tests/unit
+	@$(RUN) pytest -q -n 2 tests/unit
 
 .PHONY: test-gateway
 test-gateway: setup ## The gateway on real sockets
-	@$(RUN) pytest -q tests/gateway
+	@$(RUN) pytest -q -n 4 --dist worksteal tests/gateway
 
 .PHONY: test-faults
 test-faults: setup ## Random faults, judged by a model; random bytes, against a second parser
@@ -49,7 +49,7 @@ test-models: setup programs ## Pulls over real sockets into a store that a real 
 
 .PHONY: test-operator
 test-operator: setup programs ## The operator on a real API server with real controllers
-	@$(RUN) pytest -q tests/operator
+	@$(RUN) pytest -q -n 2 --dist worksteal tests/operator
 
 .PHONY: e2e
 e2e: setup programs images test-compiled ## The longest tier: real pods and a real engine; 128 faults against a real gateway
@@ -57,7 +57,7 @@ e2e: setup programs images test-compiled ## The longest tier: real pods and a re
 
 .PHONY: test-compiled
 test-compiled: setup ## The gateway's tests once more, on its compiled data path
-	@PYTHONPATH="$$($(RUN) python -m tests.compiled)" $(RUN) pytest -q tests/gateway tests/faults tests/fuzz tests/unit/dialects
+	@PYTHONPATH="$$($(RUN) python -m tests.compiled)" $(RUN) pytest -q -n 4 --dist worksteal tests/gateway tests/faults tests/fuzz tests/unit/dialects
 
 .PHONY: agreement
 agreement: setup ## 10,000 random requests: where explain says that they go, and where they go

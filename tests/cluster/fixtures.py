@@ -29,6 +29,8 @@ def full_cluster() -> Iterator[Cluster]:
 
 def _cluster(profile: Profile) -> Iterator[Cluster]:
     name = os.environ.get("POINTSMAN_CLUSTER_NAME") or providers.DEFAULT_NAMES[profile]
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # each process of a parallel run has a cluster of its own
+        name = f"{name}-{worker}"
     was_up = providers.find(name, profile) is not None
     cluster = providers.up(name, profile)
     yield cluster
