@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("programs", help="build what the clusters run; prints where each program is")
-    command.add_argument("names", nargs="*", help="default: all")
+    command.add_argument("names", nargs="*", help="default: what every tier but the longest needs")
     command.add_argument(
         "--bench", action="store_true", help="also install the servers that the benchmarks compare with"
     )
@@ -82,7 +82,7 @@ def _programs(options: argparse.Namespace) -> None:
         raise ValueError(f"no recipe for {', '.join(unknown)}; there are: {', '.join(programs.recipes())}")
     if options.bench:
         debian.ensure(debian.BENCH)
-    for path in programs.ensure(options.names or programs.recipes()).values():
+    for path in programs.ensure(options.names or programs.USUAL).values():
         print(path)
 
 

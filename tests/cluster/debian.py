@@ -27,6 +27,8 @@ NODE: Mapping[str, str] = {
 }
 IMAGES: Mapping[str, str] = {"buildah": "buildah", "debootstrap": "debootstrap"}
 COMPILERS: Mapping[str, str] = {"g++": "g++"}
+LINKER: Mapping[str, str] = {"gcc": "gcc", "readelf": "binutils", "nm": "binutils"}
+CMAKE: Mapping[str, str] = {"cmake": "cmake", "ninja": "ninja-build"}
 BENCH: Mapping[str, str] = {"nginx": "nginx-light", "wrk": "wrk"}
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

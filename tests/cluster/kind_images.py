@@ -7,6 +7,14 @@ from pathlib import Path
 
 from tests.cluster import images
 from tests.cluster.cache import REPOSITORY
+from tests.cluster.programs import vllm_cpu
+
+_OFFICIAL = {
+    images.OLLAMA: f"docker.io/ollama/ollama:{images.OLLAMA.rpartition(':')[2]}",
+    images.LLAMA_CPP: "ghcr.io/ggml-org/llama.cpp:server",
+    images.VLLM: f"public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v{vllm_cpu.version()}",
+}
+"""What stands for our own builds where images can be pulled."""
 
 
 def load(cluster: str, image: str | Path) -> None:
@@ -16,8 +24,8 @@ def load(cluster: str, image: str | Path) -> None:
         return
     if image == images.POINTSMAN:
         _run("docker", "build", "--file", str(images.DOCKERFILE), "--tag", image, str(REPOSITORY))
-    elif image == images.OLLAMA:
-        official = f"docker.io/ollama/ollama:{image.rpartition(':')[2]}"
+    elif image in _OFFICIAL:
+        official = _OFFICIAL[image]
         _run("docker", "pull", official)
         _run("docker", "tag", official, image)
     else:

@@ -22,7 +22,7 @@ def run(name: str) -> None:
     """The whole demo. Leaves the cluster up, to look around."""
     tell = Narrator()
     with tell.step("Programs: a Kubernetes control plane, kubelet, Ollama (built once, then cached)"):
-        programs.ensure(programs.recipes())
+        programs.ensure(programs.USUAL)
     with tell.step("Images: Pointsman and Ollama, built without a daemon"):
         for tag in (stage.POINTSMAN_IMAGE, stage.OLLAMA_IMAGE):
             tell.say(f"{tag}  {images.archive_of(tag).stat().st_size / 1e6:.0f} MB")

@@ -34,6 +34,8 @@ PARAMS: dict[str, int] = {"num_ctx": 512, "num_thread": 1}
 
 _SENTENCE = ("▁Hello", "▁from", "▁the", "▁tiny", "▁model", ".")
 _LOOP = ("▁tick", "▁tock")
+WORDS = (*_SENTENCE, *_LOOP)
+"""All that it can say."""
 _CONTROL = ("<|system|>", "<|user|>", "<|assistant|>", "<|loop|>")
 _HEADS, _KV_HEADS, _HEAD_DIM = 6, 2, 64
 _WIDTH = _HEADS * _HEAD_DIM
@@ -64,11 +66,11 @@ def _vocabulary() -> tuple[list[str], list[int], list[float]]:
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256)), *_CONTROL]
     kinds = [_UNKNOWN, _CONTROL_TOKEN, _CONTROL_TOKEN, *[_BYTE] * 256, *[_CONTROL_TOKEN] * len(_CONTROL)]
     scores = [0.0] * len(tokens)
-    words = ["▁", *_SENTENCE, *_LOOP]
+    words = ["▁", *WORDS]
     return tokens + words, kinds + [_NORMAL] * len(words), scores + [-1.0 - i for i in range(len(words))]
 
 
-def _next_tokens(tokens: Sequence[str]) -> list[int]:
+def successors(tokens: Sequence[str]) -> list[int]:
     """For each token, the one that follows it."""
     index = {token: number for number, token in enumerate(tokens)}
     following = [index[_SENTENCE[0]]] * len(tokens)
@@ -117,7 +119,7 @@ def _entry(key: str, kind: int, value: bytes) -> bytes:
     return _string(key) + struct.pack("<I", kind) + value
 
 
-def _metadata(layers: int, ffn: int, context: int, name: str) -> list[bytes]:
+def _metadata(layers: int, ffn: int, context: int, name: str, chat_template: str) -> list[bytes]:
     tokens, kinds, scores = _vocabulary()
 
     def number(key: str, value: int) -> bytes:
@@ -132,7 +134,9 @@ def _metadata(layers: int, ffn: int, context: int, name: str) -> list[bytes]:
     def listing(key: str, kind: int, items: Sequence[bytes]) -> bytes:
         return _entry(key, _ARRAY, struct.pack("<IQ", kind, len(items)) + b"".join(items))
 
+    optional = [text("tokenizer.chat_template", chat_template)] if chat_template else []
     return [
+        *optional,
         text("general.architecture", "llama"),
         text("general.name", name),
         number("general.file_type", 0),
@@ -158,13 +162,22 @@ def _metadata(layers: int, ffn: int, context: int, name: str) -> list[bytes]:
     ]
 
 
-def write(path: Path, *, layers: int = 2, ffn: int = 64, context: int = 2048, name: str = "tiny") -> int:
+def write(
+    path: Path,
+    *,
+    layers: int = 2,
+    ffn: int = 64,
+    context: int = 2048,
+    name: str = "tiny",
+    chat_template: str = "",
+) -> int:
     """Writes the model to `path` and returns its size in bytes. The same arguments give the same bytes.
 
-    Another `name` gives other bytes with the same behaviour.
+    Another `name` gives other bytes with the same behaviour. `chat_template` (Jinja) is what
+    llama.cpp goes by; Ollama has its own.
     """
-    metadata = _metadata(layers, ffn, context, name)
-    tensors = list(_tensors(layers, ffn, _next_tokens(_vocabulary()[0])))
+    metadata = _metadata(layers, ffn, context, name, chat_template)
+    tensors = list(_tensors(layers, ffn, successors(_vocabulary()[0])))
     with path.open("wb") as file:
         file.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(metadata))
         offset = 0

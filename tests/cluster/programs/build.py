@@ -10,13 +10,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.cluster import cache, debian
 from tests.cluster.programs import go
-from tests.cluster.programs.recipes import OLLAMA_HEADER_PACKAGES, OLLAMA_INCLUDE, Recipe, recipes
+from tests.cluster.programs.recipes import (
+    OLLAMA_HEADER_PACKAGES,
+    OLLAMA_INCLUDE,
+    CmakeRecipe,
+    GoRecipe,
+    Recipe,
+    recipes,
+)
 
 
 class BuildFailed(RuntimeError):
@@ -53,6 +62,40 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
 
 
 def _build(recipe: Recipe, target: Path) -> None:
+    match recipe:
+        case GoRecipe():
+            _build_go(recipe, target)
+        case CmakeRecipe():
+            _build_cmake(recipe, target)
+
+
+def _build_cmake(recipe: CmakeRecipe, target: Path) -> None:
+    debian.ensure(debian.COMPILERS, debian.CMAKE)
+    environment = {**os.environ, "LC_ALL": "C"}
+    with cache.made_whole(target.parent) as fresh, tempfile.TemporaryDirectory(dir=fresh.parent) as scratch:
+        folder = Path(scratch)
+        sources = _sdist(recipe, folder) / recipe.folder
+        configure = ["cmake", "-S", str(sources), "-B", f"{scratch}/build", "-G", "Ninja", *recipe.options]
+        _run(configure, environment, folder, f"{recipe.name}-configure")
+        # Ninja's own default, two jobs more than there are cores, has a gigabyte each for some of these sources.
+        jobs = ["-j", str(os.cpu_count() or 1)]
+        _run(["ninja", "-C", f"{scratch}/build", *jobs, recipe.name], environment, folder, recipe.name)
+        shutil.copy2(folder / "build" / "bin" / recipe.name, fresh / recipe.name)
+
+
+def _sdist(recipe: CmakeRecipe, folder: Path) -> Path:
+    """The source distribution, unpacked below `folder`."""
+    what = f"{recipe.package}=={recipe.version}"
+    pip = ["uv", "tool", "run", "pip", "download", "--quiet", "--no-deps", "--no-binary", recipe.package]
+    _run([*pip, "--dest", str(folder), what], os.environ, folder, f"{recipe.name}-sources")
+    archive = next(folder.glob("*.tar.gz"))
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    archive.unlink()
+    return next(p for p in folder.iterdir() if p.is_dir())
+
+
+def _build_go(recipe: GoRecipe, target: Path) -> None:
     compiler = go.ensure()
     environment = {**os.environ, "GOFLAGS": "-buildvcs=false", **recipe.environment}
     if recipe.headers:

@@ -1,7 +1,7 @@
 """What is built from source, and from exactly what: one recipe a program, its key over everything that shapes it.
 
-Nothing is built here; ``build.py`` does. All come through the Go module proxy, because a bare machine reaches package
-registries only.
+Nothing is built here; ``build.py`` does. All sources come from package registries, because a bare machine reaches
+nothing else: Go modules from the module proxy, C++ from inside a source distribution on PyPI.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ KUBERNETES_VERSION = "v1.35.4"
 HELM_VERSION = "v4.3.1"
 COREDNS_VERSION = "v1.15.0"
 OLLAMA_VERSION = "v0.17.4"
+LLAMA_CPP_VERSION = "0.3.36"
+"""Of `llama-cpp-python`, whose source distribution carries the whole of llama.cpp, its server included."""
 
 OLLAMA_HEADER_PACKAGES = ("nlohmann-json3-dev", "libstb-dev")
 """Headers that Ollama vendors below ``vendor/``, which no module zip carries; Debian has the same ones."""
@@ -31,7 +33,7 @@ _COMPONENT = "k8s.io/component-base/version"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class GoRecipe:
     """How one program is built: ``go build`` inside ``module``, or ``go install package@version`` without one."""
 
     name: str
@@ -61,10 +63,32 @@ class Recipe:
         return digest(*parts)
 
 
-def _kubernetes(name: str, seconds: int) -> Recipe:
+@dataclass(frozen=True)
+class CmakeRecipe:
+    """How one program is built with CMake and Ninja, from a folder of a source distribution on PyPI."""
+
+    name: str
+    """The program's, and CMake's target."""
+    package: str
+    version: str
+    folder: str
+    """Where in the distribution the sources are."""
+    options: tuple[str, ...]
+    cold_seconds: int = 600
+
+    @property
+    def key(self) -> str:
+        """Content key; a released version never changes on PyPI."""
+        return digest(self.name, self.package, self.version, self.folder, *self.options)
+
+
+Recipe = GoRecipe | CmakeRecipe
+
+
+def _kubernetes(name: str, seconds: int) -> GoRecipe:
     _, minor, _ = KUBERNETES_VERSION.lstrip("v").split(".")
     stamps = {"gitVersion": KUBERNETES_VERSION, "gitMajor": "1", "gitMinor": minor}
-    return Recipe(
+    return GoRecipe(
         name=name,
         package=f"k8s.io/kubernetes/cmd/{name}",
         version=KUBERNETES_VERSION,
@@ -78,16 +102,16 @@ def _kubernetes(name: str, seconds: int) -> Recipe:
 @cache
 def recipes() -> Mapping[str, Recipe]:
     """Every program by name, in the order in which they are built (the first warms the Go cache for the next)."""
-    all_of_them = (
+    all_of_them: tuple[Recipe, ...] = (
         _kubernetes("kube-apiserver", 480),
         _kubernetes("kube-controller-manager", 53),
         _kubernetes("kubectl", 20),
         _kubernetes("kube-scheduler", 8),
         _kubernetes("kubelet", 106),
         _kubernetes("kube-proxy", 15),
-        Recipe("coredns", "github.com/coredns/coredns", COREDNS_VERSION, cold_seconds=140),
-        Recipe("helm", "helm.sh/helm/v4/cmd/helm", HELM_VERSION, cold_seconds=60),
-        Recipe(
+        GoRecipe("coredns", "github.com/coredns/coredns", COREDNS_VERSION, cold_seconds=140),
+        GoRecipe("helm", "helm.sh/helm/v4/cmd/helm", HELM_VERSION, cold_seconds=60),
+        GoRecipe(
             "ollama",
             "github.com/ollama/ollama",
             OLLAMA_VERSION,
@@ -96,10 +120,28 @@ def recipes() -> Mapping[str, Recipe]:
             headers=True,
             cold_seconds=420,
         ),
-    )
+        CmakeRecipe(
+            "llama-server",
+            "llama-cpp-python",
+            LLAMA_CPP_VERSION,
+            folder="vendor/llama.cpp",
+            # One file that runs on every x86-64 with AVX2, as the cache may outlive this machine's processor; and no
+            # web page, whose parts would come from the network.
+            options=(
+                "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXE_LINKER_FLAGS=-s", "-DBUILD_SHARED_LIBS=OFF",
+                "-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF", "-DGGML_CCACHE=OFF", "-DLLAMA_OPENSSL=OFF",
+                "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF",
+                "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF",
+                "-DLLAMA_BUILD_NUMBER=0", f"-DLLAMA_BUILD_COMMIT={LLAMA_CPP_VERSION}",
+            ),
+            cold_seconds=480,
+        ),
+    )  # fmt: skip
     return {recipe.name: recipe for recipe in all_of_them}
 
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
 NODE = ("kubelet", "kube-proxy", "coredns")
 ENGINES = ("ollama",)
+USUAL = (*CONTROL_PLANE, *NODE, *ENGINES)
+"""What all tiers but the longest need. The other engines are built with their images."""

