@@ -12,7 +12,7 @@ import click
 
 from pointsman.cli.pull_display import make_display
 from pointsman.models.main import PullOptions, run_pull
-from pointsman.models.pull import DEFAULT_PARALLEL
+from pointsman.models.pull import DEFAULT_PARALLEL, Refresh
 
 _SIZE = re.compile(r"(\d+)(|Ki|Mi|Gi)")
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
@@ -39,8 +39,8 @@ _FILE = click.Path(path_type=Path)
 
 @click.command("pull", short_help="Pulls a model into a store.")
 @click.argument("source")
-@click.option("--store", type=_FILE, required=True, help="Folder of the model store (OLLAMA_MODELS).")
-@click.option("--digest", help="Pin: the manifest must have this digest (sha256:…).")
+@click.option("--store", type=_FILE, required=True, help="Folder of the store (what OLLAMA_MODELS names).")
+@click.option("--digest", help="Pin: the model must have this digest (sha256:…).")
 @click.option(
     "--insecure", is_flag=True, envvar="POINTSMAN_PULL_INSECURE", help="Plain HTTP, as ollama+http:// asks for."
 )
@@ -51,9 +51,24 @@ _FILE = click.Path(path_type=Path)
 @click.option("--report-port", type=click.IntRange(0, 65535), default=0, help="Serve the report here; 0: do not.")
 @click.option("--report-host", help="Address to serve the report on; all by default.")
 @click.option("--termination-log", type=_FILE, help="File for the outcome; /dev/termination-log where there is one.")
-@click.option("--username", envvar="POINTSMAN_PULL_USERNAME", help="User of the registry.")
+@click.option("--username", envvar="POINTSMAN_PULL_USERNAME", help="User of the source.")
 @click.option("--password-file", type=_FILE, help="File with the user's password.")
 @click.option("--token-file", type=_FILE, help="File with a ready bearer token, instead of user and password.")
+@click.option(
+    "--credentials",
+    "secret_folder",
+    type=_FILE,
+    envvar="POINTSMAN_PULL_CREDENTIALS",
+    help="Folder with a mounted Secret: a file for each key.",
+)
+@click.option(
+    "--refresh",
+    type=click.Choice([r.value for r in Refresh]),
+    default=Refresh.ON_CHANGE.value,
+    show_default=True,
+    help="Is the source asked when the model is there already?",
+)
+@click.option("--verify", is_flag=True, help="Hash again what is there, and fetch anew what is damaged.")
 def pull(
     source: str,
     store: Path,
@@ -67,8 +82,15 @@ def pull(
     username: str | None,
     password_file: Path | None,
     token_file: Path | None,
+    secret_folder: Path | None,
+    refresh: str,
+    verify: bool,
 ) -> None:
-    """Pull a model from SOURCE (ollama://[host[:port]/][namespace/]name[:tag]) into a store.
+    """Pull a model from SOURCE into a store.
+
+    \b
+    ollama://[host[:port]/][namespace/]name[:tag]   for Ollama
+    hf://org/repo[@revision][/file]                 a repository of a Hugging Face Hub, or one file of it
 
     The report needs a token, from POINTSMAN_REPORT_TOKEN or the file that POINTSMAN_REPORT_TOKEN_FILE names.
 
@@ -84,6 +106,9 @@ def pull(
         username=username,
         password_file=password_file,
         token_file=token_file,
+        secret_folder=secret_folder,
+        refresh=Refresh(refresh),
+        verify=verify,
         report_host=report_host,
         report_port=report_port,
         report_token=_report_token(),

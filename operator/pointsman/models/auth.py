@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from pointsman.models.errors import PullError, PullReason
+from pointsman.models.secret_folder import SecretFolder
 
 _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 _MAX_SECRET_BYTES = 64 << 10
@@ -60,6 +61,16 @@ def read_credentials(
         password=_read_secret(password_file) if password_file else "",
         token=_read_secret(token_file) if token_file else "",
     )
+
+
+def credentials_of(secret: SecretFolder) -> Credentials:
+    """What the keys `token`, or `username` and `password`, say. Raises `PullError` (BadConfiguration)."""
+    token, username, password = secret.value("token"), secret.value("username"), secret.value("password")
+    if bool(username) != bool(password):
+        raise PullError(
+            PullReason.BAD_CONFIGURATION, "The Secret has a username or a password without the other; give both."
+        )
+    return Credentials(token=token) if token else Credentials(username, password)
 
 
 def _read_secret(path: Path) -> str:

@@ -1,6 +1,6 @@
 """One blob over the network into its partial file: parts at once, each tried again, hashed while it grows.
 
-The first part goes alone until its answer's headers are there: they show whether the registry honours ranges. If it
+The first part goes alone until its answer's headers are there: they show whether the source honours ranges. If it
 does not, that one answer is read as the whole blob (bytes that are there already are skipped), otherwise the other
 parts follow, as many at once as the limit allows. A part that breaks goes on at the byte where it broke.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pointsman.models.checkpoint import Checkpointer
 from pointsman.models.coverage import Range, parts
 from pointsman.models.errors import PullReason
+from pointsman.models.origin import Bytes, PassingFailure
 from pointsman.models.partial import Partial
 from pointsman.models.progress import Meter
-from pointsman.models.registry import Registry, RegistryFailure
 from pointsman.models.retry import Clockwork, RetryPolicy
 from pointsman.models.threads import in_thread
 
@@ -29,7 +29,7 @@ _HASH_STEP = 32 << 20
 class Downloader:
     """What all blobs of one pull share."""
 
-    registry: Registry
+    origin: Bytes
     checkpointer: Checkpointer
     meter: Meter
     slots: asyncio.Semaphore
@@ -77,7 +77,7 @@ class _Transfer:
                 before = cursor.at
                 try:
                     await self._try(cursor)
-                except RegistryFailure as failure:
+                except PassingFailure as failure:
                     failures = 1 if cursor.at > before else failures + 1
                     if failures >= shared.policy.attempts:
                         raise
@@ -86,7 +86,7 @@ class _Transfer:
 
     async def _try(self, cursor: _Cursor) -> None:
         blob = self._partial.blob
-        async with self._shared.registry.blob(blob, cursor.at, cursor.end) as stream:
+        async with self._shared.origin.open(blob, cursor.at, cursor.end) as stream:
             if not self.ranges_known.is_set():
                 self.ranged = stream.ranged
                 self.ranges_known.set()
@@ -95,7 +95,7 @@ class _Transfer:
             skip = cursor.at - stream.start
             pending: list[bytes] = []
             waiting = 0
-            broken: RegistryFailure | None = None
+            broken: PassingFailure | None = None
             try:
                 async for chunk in stream.chunks:
                     data = chunk[skip:] if skip else chunk
@@ -108,14 +108,14 @@ class _Transfer:
                     if waiting >= self._write_bytes:
                         await self._write(cursor, pending, waiting)
                         pending, waiting = [], 0
-            except RegistryFailure as failure:
+            except PassingFailure as failure:
                 broken = failure  # what came before it is good
             if pending:
                 await self._write(cursor, pending, waiting)
             if broken:
                 raise broken
             if cursor.at < cursor.end:
-                raise RegistryFailure(PullReason.REGISTRY_ERROR, f"The registry ended {blob.digest} too early.")
+                raise PassingFailure(PullReason.REGISTRY_ERROR, f"The source ended {blob.where} too early.")
 
     async def _write(self, cursor: _Cursor, chunks: list[bytes], count: int) -> None:
         shared = self._shared

@@ -10,12 +10,12 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
+from pointsman.models.blob import Blob
 from pointsman.models.download import Downloader
 from pointsman.models.errors import PullError, PullReason
-from pointsman.models.manifest import Descriptor
 from pointsman.models.partial import BlobLock, Partial, hash_file, read_coverage
+from pointsman.models.pool import Pool
 from pointsman.models.progress import Meter
-from pointsman.models.store import Store
 from pointsman.models.threads import in_thread
 
 _FETCHES = 2
@@ -24,61 +24,81 @@ _HASH_STEP = 32 << 20
 
 
 class Ensurer:
-    """Brings the blobs of one pull into one store."""
+    """Brings the blobs of one pull into one pool."""
 
-    def __init__(self, store: Store, downloader: Downloader) -> None:
-        self._store = store
+    def __init__(self, pool: Pool, downloader: Downloader, *, verify: bool = False) -> None:
+        """`verify`: whatever is there is hashed again, as if nothing were known of it."""
+        self._pool = pool
         self._downloader = downloader
+        self._verify = verify
 
-    async def ensure(self, blob: Descriptor) -> None:
-        """Afterwards the blob is in its place, verified."""
-        lock_path = self._store.lock_path(blob)
-        if await in_thread(self._store.trusts_blob, blob) and not lock_path.exists():
+    async def ensure(self, blob: Blob) -> str:
+        """Afterwards the blob is in its place, verified. Returns its digest. Raises `PullError`, `OSError`."""
+        lock_path = self._pool.lock_path(blob)
+        digest = await in_thread(self._trusted, blob)
+        if digest and not lock_path.exists():
             self._downloader.meter.found(blob.size)
-            return
-        elsewhere = _Elsewhere(self._store, blob, self._downloader.meter)
+            return digest
+        elsewhere = _Elsewhere(self._pool, blob, self._downloader.meter)
         lock = BlobLock(lock_path)
         await lock.acquire(self._downloader.clockwork.sleep, elsewhere.look)
         done = False
         try:
             elsewhere.forget()
-            await self._ensure_locked(blob)
+            digest = await self._ensure_locked(blob)
             done = True
         finally:
             lock.release(remove=done)
+        return digest
 
-    async def _ensure_locked(self, blob: Descriptor) -> None:
-        store = self._store
-        if await in_thread(store.trusts_blob, blob):  # another Job was faster, or killed before it had tidied up
-            await in_thread(store.discard_partial, blob)
+    def _trusted(self, blob: Blob) -> str:
+        """The blob's digest when it is there and known to be whole; else empty."""
+        digest = self._pool.digest_of(blob)
+        return digest if digest and not self._verify and self._pool.trusts(digest, blob.size) else ""
+
+    async def _ensure_locked(self, blob: Blob) -> str:
+        pool = self._pool
+        digest = await in_thread(self._trusted, blob)
+        if digest:  # another Job was faster, or killed before it had tidied up
+            await in_thread(pool.discard_partial, blob)
             self._downloader.meter.found(blob.size)
-            return
-        if store.has_blob(blob) and await _digest_of_file(store.blob_path(blob), blob.size) == blob.digest:
+            return digest
+        expected = pool.digest_of(blob)
+        if pool.has(blob) and await _digest_of_file(pool.blob_path(expected), blob.size) == expected:
             # A journal without its partial file: we brought the blob, and were killed before we could say so.
-            ours = store.journal_path(blob).exists() and not store.partial_path(blob).exists()
-            await in_thread(store.record_blob, blob, fetched=ours)
-            await in_thread(store.discard_partial, blob)
+            ours = pool.journal_path(blob).exists() and not pool.partial_path(blob).exists()
+            record = pool.record_of(expected)
+            await in_thread(pool.record, expected, fetched=ours or (record is not None and record.fetched))
+            await in_thread(pool.discard_partial, blob)
             self._downloader.meter.found(blob.size)
-            return
+            return expected
         for _ in range(_FETCHES):
-            if await self._fetch(blob):
-                return
+            digest = await self._fetch(blob)
+            if digest:
+                return digest
         raise PullError(
             PullReason.CORRUPT_BLOB,
-            f"{blob.digest} arrived damaged from the registry, twice; look at it and at proxies.",
+            f"{blob.where} arrived damaged from the source, twice; look at it and at proxies.",
         )
 
-    async def _fetch(self, blob: Descriptor) -> bool:
-        """False when the bytes proved wrong; they are thrown away then."""
-        partial = await in_thread(Partial, self._store, blob)
+    async def _fetch(self, blob: Blob) -> str:
+        """The digest; empty when the bytes proved wrong: they are thrown away then."""
+        partial = await in_thread(Partial, self._pool, blob)
         try:
-            self._downloader.meter.found(partial.written.total)
-            if await self._downloader.fetch(partial) == blob.digest:
-                await in_thread(partial.adopt)
-                return True
+            resumed = partial.written.total
+            self._downloader.meter.found(resumed)
+            digest = await self._downloader.fetch(partial)
+            if blob.digest in ("", digest) and (not blob.git_oid or await in_thread(partial.git_oid) == blob.git_oid):
+                await in_thread(partial.adopt, digest)
+                return digest
             self._downloader.meter.found(-blob.size)
             await in_thread(partial.discard)
-            return False
+            if blob.pinned and not resumed:  # all of it came in one go: it is what the source has
+                raise PullError(
+                    PullReason.DIGEST_MISMATCH,
+                    f"{blob.where} is {digest}, not the pinned {blob.digest}; change the pin.",
+                )
+            return ""
         finally:
             with suppress(OSError):  # on the way out: the bytes would only be fetched again
                 await self._downloader.checkpointer.flush(partial)
@@ -88,14 +108,14 @@ class Ensurer:
 class _Elsewhere:
     """Counts what another Job has of a blob while we wait for it."""
 
-    def __init__(self, store: Store, blob: Descriptor, meter: Meter) -> None:
-        self._store = store
+    def __init__(self, pool: Pool, blob: Blob, meter: Meter) -> None:
+        self._pool = pool
         self._blob = blob
         self._meter = meter
         self._seen: int | None = None
 
     def look(self) -> None:
-        there = read_coverage(self._store, self._blob).total
+        there = read_coverage(self._pool, self._blob).total
         if self._seen is None:
             self._meter.found(there)
         elif there > self._seen:

@@ -8,6 +8,7 @@ within about a second; what was fetched stays for the next run. The final report
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -19,9 +20,10 @@ from pointsman.domain.report import PullProgress
 from pointsman.models.auth import read_credentials
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.outcome import PullOutcome, failed, succeeded, write_outcome
-from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, PullRequest, pull
+from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, PullRequest, Refresh, pull
 from pointsman.models.reference import read_pin, read_source
 from pointsman.models.report import ReportServer
+from pointsman.models.secret_folder import SecretFolder
 
 T = TypeVar("T")
 HOLD_SECONDS = 10.0
@@ -36,13 +38,17 @@ class PullOptions:
     store: Path
     digest: str | None = None
     insecure: bool = False
-    """Plain HTTP to the registry."""
+    """Plain HTTP to a registry of Ollama's."""
     parallel: int = DEFAULT_PARALLEL
     part_size: int = DEFAULT_PART_SIZE
     """Bytes."""
     username: str | None = None
     password_file: Path | None = None
     token_file: Path | None = None
+    secret_folder: Path | None = None
+    """The model's Secret, mounted as a folder."""
+    refresh: Refresh = Refresh.ON_CHANGE
+    verify: bool = False
     report_host: str | None = None
     """None: all addresses."""
     report_port: int = 0
@@ -127,11 +133,15 @@ async def _pull(
 
 
 async def _read_and_pull(options: PullOptions, tell: Callable[[PullProgress], None]) -> Pulled:
+    secret = SecretFolder(options.secret_folder, os.environ)
     request = PullRequest(
         source=read_source(options.source, insecure=options.insecure),
         store=options.store,
         digest=read_pin(options.digest),
         credentials=read_credentials(options.username, options.password_file, options.token_file),
+        secret=secret,
+        refresh=options.refresh,
+        verify=options.verify,
         parallel=options.parallel,
         part_size=options.part_size,
     )

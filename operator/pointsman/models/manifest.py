@@ -6,11 +6,10 @@ The digest of a manifest is that of its bytes as served, so they are kept and st
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
 from pointsman.api.sources.error import is_digest
+from pointsman.models.blob import Blob, digest_of
 from pointsman.models.errors import PullError, PullReason
 
 MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -19,17 +18,12 @@ _OLLAMA_MEDIA = "application/vnd.ollama.image."
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
-    """One blob of a model."""
+    """One blob, as a manifest names it."""
 
     digest: str
     size: int
     """Bytes."""
     media_type: str = ""
-
-    @property
-    def file_name(self) -> str:
-        """The blob's name in a store."""
-        return self.digest.replace(":", "-")
 
 
 class _Document(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,18 +37,13 @@ class Manifest(msgspec.Struct, frozen=True):
     raw: bytes
     digest: str
     """`sha256:…` of `raw`."""
-    blobs: tuple[Descriptor, ...]
+    blobs: tuple[Blob, ...]
     """Layers and config, each digest once."""
 
     @property
     def total_bytes(self) -> int:
         """The size of all blobs."""
         return sum(blob.size for blob in self.blobs)
-
-
-def digest_of(raw: bytes) -> str:
-    """`sha256:…` of these bytes."""
-    return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
 def read_manifest(raw: bytes) -> Manifest:
@@ -76,7 +65,8 @@ def read_manifest(raw: bytes) -> Manifest:
     for blob in (*document.layers, document.config):
         if not is_digest(blob.digest) or blob.size < 0 or blobs[blob.digest].size != blob.size:
             raise _no_model("its manifest names a blob that cannot exist")
-    return Manifest(raw=raw, digest=digest_of(raw), blobs=tuple(blobs.values()))
+    wanted = tuple(Blob(size=blob.size, digest=blob.digest, where=blob.digest) for blob in blobs.values())
+    return Manifest(raw=raw, digest=digest_of(raw), blobs=wanted)
 
 
 def _no_model(why: str) -> PullError:

@@ -26,13 +26,15 @@ class PullOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     permanent: bool = False
     """True when trying again alone cannot help."""
     digest: str = ""
-    """`sha256:…` of the manifest."""
+    """The model's, `sha256:…`."""
     total_bytes: int = 0
     fetched_bytes: int = 0
     """What this run took from the network."""
     short_name: str = ""
     served_name: str = ""
     """What to send to Ollama for exactly this digest."""
+    path: str = ""
+    """What a server that reads files loads, relative to the store."""
     reason: str = ""
     """On Failed: a `PullReason`."""
     message: str = ""
@@ -53,6 +55,7 @@ def succeeded(pulled: Pulled) -> PullOutcome:
         fetched_bytes=pulled.fetched_bytes,
         short_name=pulled.short_name,
         served_name=pulled.served_name,
+        path=pulled.path,
     )
 
 

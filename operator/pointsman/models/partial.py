@@ -16,9 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from pointsman.models import journal
+from pointsman.models.blob import Blob
 from pointsman.models.coverage import Coverage, Range
-from pointsman.models.manifest import Descriptor
-from pointsman.models.store import STAGING_FILE_MODE, Store, sync_dir
+from pointsman.models.pool import Pool
+from pointsman.models.volume import STAGING_FILE_MODE, sync_dir
 
 LOCK_POLL_SECONDS = 0.5
 _READ_BYTES = 1 << 20
@@ -62,15 +63,15 @@ class BlobLock:
 class Partial:
     """The open partial file of one blob; its lock is held by the caller. Closed by `close`."""
 
-    def __init__(self, store: Store, blob: Descriptor) -> None:
+    def __init__(self, pool: Pool, blob: Blob) -> None:
         self.blob = blob
-        self._store = store
-        self._path = store.partial_path(blob)
-        self._journal_path = store.journal_path(blob)
+        self._pool = pool
+        self._path = pool.partial_path(blob)
+        self._journal_path = pool.journal_path(blob)
         self._file = _open_shared(self._path, os.O_RDWR)
         self._journal = -1
         try:
-            durable = read_coverage(store, blob).clipped(os.fstat(self._file).st_size)
+            durable = read_coverage(pool, blob).clipped(os.fstat(self._file).st_size)
             self._start_journal(durable)
         except OSError:
             self.close()
@@ -85,7 +86,7 @@ class Partial:
         fresh = self._journal_path.with_suffix(".journal-new")
         fresh.unlink(missing_ok=True)  # of a run that was killed just here
         self._journal = _open_shared(fresh, os.O_WRONLY | os.O_APPEND)
-        _write_all(self._journal, journal.whole(self.blob.digest, self.blob.size, durable))
+        _write_all(self._journal, journal.whole(self.blob.known_as, self.blob.size, durable))
         os.fdatasync(self._journal)
         os.rename(fresh, self._journal_path)
         sync_dir(self._journal_path.parent)
@@ -117,15 +118,21 @@ class Partial:
         """Adds bytes `start` to `end` to a running digest; blocking, from any thread."""
         hash_file(self._file, digest, start, end)
 
-    def adopt(self) -> None:
+    def git_oid(self) -> str:
+        """The sha1 that git would know the whole file by; blocking, for small files."""
+        found = hashlib.sha1(f"blob {self.blob.size}\0".encode(), usedforsecurity=False)
+        self.hash_into(found, 0, self.blob.size)
+        return found.hexdigest()
+
+    def adopt(self, digest: str) -> None:
         """Puts the whole, synced and verified file in its place."""
         os.fsync(self._file)
-        self._store.adopt_blob(self._path, self.blob)
+        self._pool.adopt(self.blob, digest)
         self._journal_path.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Throws away what was fetched."""
-        self._store.discard_partial(self.blob)
+        self._pool.discard_partial(self.blob)
 
     def close(self) -> None:
         """Closes the files; nothing is lost that was synced."""
@@ -134,22 +141,22 @@ class Partial:
             os.close(self._journal)
 
 
-def read_coverage(store: Store, blob: Descriptor) -> Coverage:
+def read_coverage(pool: Pool, blob: Blob) -> Coverage:
     """What the journal of a partial blob says; nothing without one. Raises `OSError`."""
     try:
-        text = store.journal_path(blob).read_bytes()
+        text = pool.journal_path(blob).read_bytes()
     except FileNotFoundError:
         return Coverage()
-    return journal.replay(text, blob.digest, blob.size)
+    return journal.replay(text, blob.known_as, blob.size)
 
 
-def allocated_bytes(store: Store, blob: Descriptor) -> int:
+def allocated_bytes(pool: Pool, blob: Blob) -> int:
     """What a partial blob already takes on the volume: resuming needs this much less."""
     try:
-        blocks = store.partial_path(blob).stat().st_blocks * 512
+        blocks = pool.partial_path(blob).stat().st_blocks * 512
     except FileNotFoundError:
         return 0
-    return min(blob.size, max(blocks, read_coverage(store, blob).total))
+    return min(blob.size, max(blocks, read_coverage(pool, blob).total))
 
 
 def hash_file(file: int, digest: hashlib._Hash, start: int, end: int) -> None:

@@ -1,34 +1,34 @@
-"""One pull, from a source to a model that Ollama serves: resolve, check room, fetch, verify, publish.
+"""One pull, from a source to a model in a store: resolve, check room, fetch, verify, publish.
 
-Decided here: the order of these steps, and what counts as there already. Whatever ends a pull, the next one goes on
-from what it left. Nothing becomes visible in the store before all of it is whole and verified.
+Decided here: the order of these steps. Whatever ends a pull, the next one goes on from what it left. Nothing becomes
+visible in the store before all of it is whole and verified.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
-import httpx
-
-from pointsman.api.sources.ollama import OllamaSource, served_name
+from pointsman.api.sources.source import Source
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import ANONYMOUS, Credentials
+from pointsman.models.blob import Blob
 from pointsman.models.checkpoint import Checkpointer
 from pointsman.models.download import Downloader
 from pointsman.models.ensure import Ensurer
+from pointsman.models.errand import Errand, Goal, Published
+from pointsman.models.errands import errand_for
 from pointsman.models.errors import PullError, PullReason
-from pointsman.models.manifest import Descriptor, Manifest
 from pointsman.models.partial import allocated_bytes
 from pointsman.models.progress import Meter
-from pointsman.models.registry import Registry
-from pointsman.models.resolve import resolve
 from pointsman.models.retry import Clockwork, RetryPolicy
-from pointsman.models.store import Store, store_failure
+from pointsman.models.secret_folder import SecretFolder
 from pointsman.models.threads import in_thread
-from pointsman.models.transport import STALL_SECONDS, make_client
+from pointsman.models.transport import STALL_SECONDS, make_client, make_trust
+from pointsman.models.volume import free_bytes, store_failure
 
 DEFAULT_PARALLEL = 8
 DEFAULT_PART_SIZE = 64 << 20
@@ -37,15 +37,28 @@ SPACE_MARGIN = 32 << 20
 TICK_SECONDS = 0.5
 
 
+class Refresh(StrEnum):
+    """Is the source asked when the model is in the store already? A pinned one never is."""
+
+    NEVER = "Never"
+    ON_CHANGE = "OnChange"
+    """What it names now is compared, and fetched when it is another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest:
     """What to pull, to where, and how."""
 
-    source: OllamaSource
+    source: Source
     store: Path
     digest: str | None = None
-    """Pin: the manifest must have this digest."""
+    """Pin: the model must have this digest."""
     credentials: Credentials = ANONYMOUS
+    secret: SecretFolder = field(default_factory=lambda: SecretFolder(None))
+    """What else the model's Secret holds."""
+    refresh: Refresh = Refresh.ON_CHANGE
+    verify: bool = False
+    """Hash again what is in the store, and fetch anew what is damaged."""
     parallel: int = DEFAULT_PARALLEL
     """Parts at once, over all blobs."""
     part_size: int = DEFAULT_PART_SIZE
@@ -57,17 +70,11 @@ class PullRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(Published):
     """What a pull brought about."""
 
-    digest: str
-    """`sha256:…` of the manifest."""
-    total_bytes: int
-    fetched_bytes: int
+    fetched_bytes: int = 0
     """What came over the network in this run."""
-    short_name: str
-    served_name: str
-    """What to send to Ollama for exactly this digest."""
 
 
 async def pull(request: PullRequest, on_progress: Callable[[PullProgress], None] = lambda _: None) -> Pulled:
@@ -76,8 +83,21 @@ async def pull(request: PullRequest, on_progress: Callable[[PullProgress], None]
     Raises `PullError`; cancelling ends it within about a second, resumable.
     """
     try:
-        async with make_client(request.parallel, request.stall_seconds) as client:
-            return await _Pull(request, client, on_progress).run()
+        trust = make_trust(request.secret.text("ca.crt"))
+        async with make_client(request.parallel, trust, request.stall_seconds) as client:
+            errand = errand_for(
+                request.source,
+                request.digest,
+                request.store,
+                client,
+                trust,
+                request.credentials,
+                request.secret,
+                request.policy,
+                request.clockwork,
+                never_refresh=request.refresh is Refresh.NEVER,
+            )
+            return await _Pull(request, errand, on_progress).run()
     except (PullError, OSError, ExceptionGroup) as error:
         raise _as_pull_error(error, request.store) from None
 
@@ -85,19 +105,16 @@ async def pull(request: PullRequest, on_progress: Callable[[PullProgress], None]
 class _Pull:
     """The steps; their common values are the members."""
 
-    def __init__(
-        self, request: PullRequest, client: httpx.AsyncClient, on_progress: Callable[[PullProgress], None]
-    ) -> None:
+    def __init__(self, request: PullRequest, errand: Errand, on_progress: Callable[[PullProgress], None]) -> None:
         clockwork = request.clockwork
         self._request = request
-        self._store = Store(request.store)
+        self._errand = errand
         self._meter = Meter(clockwork.monotonic())
         self._checkpointer = Checkpointer(request.part_size)
-        self._registry = Registry(client, request.source, request.credentials)
         self._ensurer = Ensurer(
-            self._store,
+            errand.pool,
             Downloader(
-                self._registry,
+                errand.bytes,
                 self._checkpointer,
                 self._meter,
                 asyncio.Semaphore(request.parallel),
@@ -105,6 +122,7 @@ class _Pull:
                 request.policy,
                 clockwork,
             ),
+            verify=request.verify,
         )
         self._on_progress = on_progress
 
@@ -112,45 +130,40 @@ class _Pull:
         self._on_progress(self._meter.snapshot(self._request.clockwork.monotonic()))
 
     async def run(self) -> Pulled:
-        source, clockwork = self._request.source, self._request.clockwork
         self._tell()
-        await in_thread(self._store.prepare)
-        manifest = await self._resolve()
-        self._meter.digest = manifest.digest
-        self._meter.total_bytes = manifest.total_bytes
+        await in_thread(self._errand.prepare)
+        model = None if self._request.verify else await in_thread(self._errand.find)
+        if model is None:
+            model = await self._fetch_and_publish()
+        else:
+            self._aim(model.digest, model.total_bytes)
+            self._meter.found(model.total_bytes)
+        self._meter.state, self._meter.digest = "Pulled", model.digest
         self._tell()
-        await in_thread(self._check_space, manifest)
+        return Pulled(**asdict(model), fetched_bytes=self._meter.fetched_bytes)
+
+    def _aim(self, digest: str, total_bytes: int) -> None:
+        self._meter.digest, self._meter.total_bytes = digest, total_bytes
+        self._tell()
+
+    async def _fetch_and_publish(self) -> Published:
+        goal = await self._errand.resolve()
+        self._aim(goal.digest, goal.total_bytes)
+        await in_thread(self._check_space, goal)
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._checkpointer.run()), group.create_task(self._tick())]
-            await self._fetch_all(manifest)
+            digests = await self._fetch_all(goal)
             for helper in helpers:
                 helper.cancel()
-        await in_thread(self._store.publish, source, manifest, clockwork.wall())
-        self._meter.state = "Pulled"
-        self._tell()
-        return Pulled(
-            digest=manifest.digest,
-            total_bytes=manifest.total_bytes,
-            fetched_bytes=self._meter.fetched_bytes,
-            short_name=source.short_name,
-            served_name=served_name(source, manifest.digest),
-        )
+        return await in_thread(self._errand.publish, digests, self._request.clockwork.wall())
 
-    async def _resolve(self) -> Manifest:
-        """A pinned model that is here already needs no registry."""
-        request = self._request
-        if request.digest:
-            here = await in_thread(self._store.pinned_manifest, request.source, request.digest)
-            if here:
-                return here
-        return await resolve(self._registry, request.source, request.digest, request.policy, request.clockwork)
-
-    def _check_space(self, manifest: Manifest) -> None:
-        missing = [blob for blob in manifest.blobs if not self._store.has_blob(blob)]
-        needed = sum(blob.size - allocated_bytes(self._store, blob) for blob in missing)
+    def _check_space(self, goal: Goal) -> None:
+        pool = self._errand.pool
+        missing = [blob for blob in goal.blobs if not pool.has(blob)]
+        needed = sum(blob.size - allocated_bytes(pool, blob) for blob in missing)
         if not needed:
             return
-        free = self._store.free_bytes()
+        free = free_bytes(self._request.store)
         if free < needed + self._request.space_margin:
             margin = self._request.space_margin
             raise PullError(
@@ -164,16 +177,17 @@ class _Pull:
             await self._request.clockwork.sleep(TICK_SECONDS)
             self._tell()
 
-    async def _fetch_all(self, manifest: Manifest) -> None:
+    async def _fetch_all(self, goal: Goal) -> dict[str, str]:
+        """The digest of each blob, by its `file_name`."""
         at_once = asyncio.Semaphore(self._request.parallel)
 
-        async def one(blob: Descriptor) -> None:
+        async def one(blob: Blob) -> str:
             async with at_once:
-                await self._ensurer.ensure(blob)
+                return await self._ensurer.ensure(blob)
 
         async with asyncio.TaskGroup() as group:
-            for blob in manifest.blobs:
-                group.create_task(one(blob))
+            tasks = {blob.file_name: group.create_task(one(blob)) for blob in goal.blobs}
+        return {name: task.result() for name, task in tasks.items()}
 
 
 def _megabytes(count: int) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pointsman.api.sources.ollama import OllamaSource
 from pointsman.models.errors import PullError, PullReason
-from pointsman.models.manifest import Manifest, read_manifest
-from pointsman.models.registry import Registry, RegistryFailure
-from pointsman.models.retry import Clockwork, RetryPolicy
+from pointsman.models.manifest import MEDIA_TYPE, Manifest, read_manifest
+from pointsman.models.registry import Registry
+from pointsman.models.retry import Clockwork, RetryPolicy, persist
 
 
 async def resolve(
@@ -19,15 +19,10 @@ async def resolve(
     """Raises `PullError`; DigestMismatch when the pinned manifest cannot be had."""
 
     async def get(reference: str) -> Manifest:
-        failures = 0
-        while True:
-            try:
-                return read_manifest(await registry.manifest(reference))
-            except RegistryFailure as failure:
-                failures += 1
-                if failures >= policy.attempts:
-                    raise
-                await clockwork.sleep(policy.delay(failures, clockwork.chance(), failure.retry_after))
+        async def once() -> Manifest:
+            return read_manifest(await registry.manifest(reference, MEDIA_TYPE))
+
+        return await persist(once, policy, clockwork)
 
     unknown: PullError | None = None
     now = ""

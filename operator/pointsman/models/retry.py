@@ -7,6 +7,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+from pointsman.models.origin import PassingFailure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,16 @@ class RetryPolicy:
         """
         backoff = chance * min(self.cap_seconds, self.base_seconds * 2.0 ** min(failures, 30))
         return max(backoff, min(retry_after or 0.0, 2 * self.cap_seconds))
+
+
+async def persist(once: Callable[[], Awaitable[T]], policy: RetryPolicy, clockwork: Clockwork) -> T:
+    """Does `once` until it succeeds or the policy gives up. Raises its last `PassingFailure`, any other at once."""
+    failures = 0
+    while True:
+        try:
+            return await once()
+        except PassingFailure as failure:
+            failures += 1
+            if failures >= policy.attempts:
+                raise
+            await clockwork.sleep(policy.delay(failures, clockwork.chance(), failure.retry_after))

@@ -19,8 +19,8 @@ STALL_SECONDS = 30.0
 """Without a byte for this long, a request counts as failed."""
 
 
-def make_client(parallel: int, stall_seconds: float = STALL_SECONDS) -> httpx.AsyncClient:
-    """A client for `parallel` requests at once. Raises `PullError` (BadConfiguration) for an unusable CA file."""
+def make_trust(authorities: str = "") -> ssl.SSLContext:
+    """Whom to trust: the usual authorities, and those of a PEM text. Raises `PullError` (BadConfiguration)."""
     try:
         context = httpx.create_ssl_context()
     except (OSError, ssl.SSLError):
@@ -28,8 +28,22 @@ def make_client(parallel: int, stall_seconds: float = STALL_SECONDS) -> httpx.As
         raise PullError(
             PullReason.BAD_CONFIGURATION, f"Cannot read CA certificates from {path}, named by SSL_CERT_FILE."
         ) from None
+    if authorities:
+        try:
+            context.load_verify_locations(cadata=authorities)
+        except ssl.SSLError:
+            raise PullError(
+                PullReason.BAD_CONFIGURATION, "The key ca.crt of the Secret holds no certificates in PEM; correct it."
+            ) from None
+    return context
+
+
+def make_client(
+    parallel: int, trust: ssl.SSLContext | None = None, stall_seconds: float = STALL_SECONDS
+) -> httpx.AsyncClient:
+    """A client for `parallel` requests at once. Raises `PullError` (BadConfiguration) as `make_trust` does."""
     return httpx.AsyncClient(
-        verify=context,
+        verify=trust or make_trust(),
         timeout=httpx.Timeout(stall_seconds, connect=CONNECT_SECONDS, pool=None),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=parallel),
         headers={"User-Agent": f"pointsman/{__version__}", "Accept-Encoding": "identity"},
@@ -43,12 +57,13 @@ def failure(error: httpx.TransportError, host: str) -> PullError:
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return PullError(
             PullReason.UNTRUSTED_CERTIFICATE,
-            f"The certificate of {host} is not trusted; give the CA that signed it in SSL_CERT_FILE.",
+            f"The certificate of {host} is not trusted; give the CA that signed it in SSL_CERT_FILE or as"
+            " ca.crt in the model's Secret.",
         )
     if "SSL" in text:
         return PullError(
             PullReason.UNTRUSTED_CERTIFICATE,
-            f"{host} does not speak TLS as expected; a registry in plain text is named with ollama+http:// .",
+            f"{host} does not speak TLS as expected; plain text must be asked for, as ollama+http:// does.",
         )
     if isinstance(error, httpx.ConnectTimeout):
         why = f"no connection within {CONNECT_SECONDS:g} s"

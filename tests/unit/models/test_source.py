@@ -47,7 +47,7 @@ def test_plain_http_is_spoken_only_when_asked_for() -> None:
     [
         "",
         "llama3.2",
-        "hf://org/model",
+        "ftp://org/model",
         "ollama://",
         "ollama://a//b",
         "ollama://a/b/c/d",

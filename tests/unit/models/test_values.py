@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.models.auth import Challenge, Credentials, read_challenge
+from pointsman.models.blob import digest_of
 from pointsman.models.errors import PERMANENT_EXIT_CODES, PullError, PullReason
-from pointsman.models.manifest import digest_of, read_manifest
+from pointsman.models.manifest import read_manifest
 from pointsman.models.outcome import decode_outcome, encode_outcome, failed
 from pointsman.models.progress import Meter
 from pointsman.models.retry import RetryPolicy

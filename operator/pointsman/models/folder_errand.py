@@ -1,0 +1,98 @@
+"""A model of any source of files into a folder of the store.
+
+Decided here: what the digest of such a model is. One file: that file's sha256. A source with a digest of its own (OCI's
+manifest): that. Everything else: the digest of the folder (`blob.folder_digest`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from pointsman.api.sources.place import path
+from pointsman.api.sources.source import Source
+from pointsman.models.blob import File, Listed, folder_digest
+from pointsman.models.errand import Goal, Published
+from pointsman.models.errors import PullError, PullReason
+from pointsman.models.layouts.folder import FolderLayout, FolderRecord
+from pointsman.models.model_check import check_model
+from pointsman.models.origin import FolderOrigin, Resolved
+from pointsman.models.retry import Clockwork, RetryPolicy, persist
+
+
+class FolderErrand:
+    """`Errand` of all sources but `ollama://`."""
+
+    def __init__(
+        self,
+        source: Source,
+        pin: str | None,
+        layout: FolderLayout,
+        origin: FolderOrigin,
+        policy: RetryPolicy,
+        clockwork: Clockwork,
+        *,
+        never_refresh: bool = False,
+    ) -> None:
+        self.pool = layout.pool
+        self.bytes = origin
+        self._source = source
+        self._pin = pin
+        self._layout = layout
+        self._origin = origin
+        self._policy = policy
+        self._clockwork = clockwork
+        self._never_refresh = never_refresh
+        self._resolved = Resolved(())
+
+    def prepare(self) -> None:
+        self._layout.prepare()
+
+    def find(self) -> Published | None:
+        if not (self._pin or self._never_refresh):
+            return None
+        record = self._layout.find(self._source, self._pin)
+        return self._published(record) if record else None
+
+    async def resolve(self) -> Goal:
+        resolved = await persist(self._origin.resolve, self._policy, self._clockwork)
+        if self._pin and resolved.single and not resolved.files[0].blob.digest:
+            (file,) = resolved.files  # the pin says what the source does not
+            blob = msgspec.structs.replace(file.blob, digest=self._pin, pinned=True)
+            resolved = Resolved((File(file.path, blob),), single=True)
+        self._resolved = resolved
+        digest = self._digest({file.blob.file_name: file.blob.digest for file in resolved.files})
+        self._check_pin(digest)
+        return Goal(resolved.blobs, digest)
+
+    def publish(self, digests: Mapping[str, str], at: float) -> Published:
+        digest = self._digest(digests)
+        self._check_pin(digest)
+        files = self._listed(digests)
+        for file in files:
+            check_model(self.pool.blob_path(file.digest), file.path)
+        return self._published(self._layout.publish(self._source, self._pin, digest, files, at))
+
+    def _listed(self, digests: Mapping[str, str]) -> tuple[Listed, ...]:
+        files = self._resolved.files
+        return tuple(Listed(file.path, file.blob.size, digests[file.blob.file_name]) for file in files)
+
+    def _digest(self, digests: Mapping[str, str]) -> str:
+        """The model's digest; empty while one of its files' is."""
+        if self._resolved.digest:
+            return self._resolved.digest
+        if not all(digests.values()):
+            return ""
+        files = self._listed(digests)
+        return files[0].digest if self._resolved.single else folder_digest(files)
+
+    def _check_pin(self, digest: str) -> None:
+        if self._pin and digest and digest != self._pin:
+            raise PullError(
+                PullReason.DIGEST_MISMATCH,
+                f"{self._source} is {digest} now, not the pinned {self._pin}; change the pin.",
+            )
+
+    def _published(self, record: FolderRecord) -> Published:
+        return Published(digest=record.digest, total_bytes=record.total_bytes, path=path(self._source, self._pin))
