@@ -24,6 +24,8 @@ class ModelStatus(StatusModel):
     progress: str = ""
     """For people and printer columns: `43 % of 4.7 GB, 52 MB/s, 51 s left`."""
     message: str = ""
+    checked_at: str = ""
+    """When a pull last found out what the source has."""
     pull: str = ""
     """The pull that this state speaks of: the name of its Job, made from source, pin and volume. A model is not pulled
     again while its state says Pulled for the same pull, even when the Job is gone."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from pointsman.api.base import ApiModel, Text
+from pointsman.api.base import ApiModel, Rule, Text
 from pointsman.api.scalars import Digest, ModelName, Money
 
 
@@ -29,8 +29,28 @@ class Pricing(ApiModel):
     output_per_million_tokens: Money = Field(description="For a million tokens of answers.")
 
 
+class Refresh(StrEnum):
+    """Whether a model that is there is asked for again."""
+
+    NEVER = "Never"
+    ON_CHANGE = "OnChange"
+
+
 class Model(ApiModel):
     """A model that this backend serves."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.refresh == 'Never' || !has(self.digest)",
+            "a model with a digest never changes: remove refresh, or the digest",
+            lambda m: m.refresh is Refresh.NEVER or m.digest is None,
+        ),
+        Rule(
+            "self.refresh == 'Never' || has(self.source)",
+            "refresh needs a source to ask",
+            lambda m: m.refresh is Refresh.NEVER or m.source is not None,
+        ),
+    )
 
     name: ModelName = Field(
         description="The name that routes use; unique in the backend. External: what the server calls it."
@@ -54,6 +74,11 @@ class Model(ApiModel):
     digest: Digest | None = Field(
         default=None,
         description="Pins the model: the sha256 of its manifest. The pull fails when the source has another.",
+    )
+    refresh: Refresh = Field(
+        default=Refresh.NEVER,
+        description="OnChange: the source is asked again each `pull.refreshEvery` of the installation, and what it has"
+        " by then takes the old model's place. Never: only when the annotation pointsman.dev/reconcile-now asks.",
     )
     capabilities: Annotated[tuple[Capability, ...], Field(max_length=6)] = Field(
         default=(),

@@ -87,7 +87,7 @@ def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:
                 trouble = cause.message
         if not trouble and pull.job is not None and not seen.pull_pods.get(pull.name):
             trouble = refused_pod(seen.events.get(uid_of(pull.job), ()))
-        out.append(view(pull, seen.progress.get(pull.name), trouble))
+        out.append(view(pull, seen.progress.get(pull.name), trouble, seen.now))
     return tuple(out)
 
 

@@ -13,11 +13,13 @@ from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import amount
 from pointsman.api.storage import AccessMode
 from pointsman.controllers.drift import stamped
+from pointsman.controllers.loaded import CONTENT_ANNOTATION, LOADED_ANNOTATION, Loaded
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
 from pointsman.engines.base import ALL, Driver, Store, Worker, pod_template, rollout
 from pointsman.kube.resources import Obj
 
 ENGINE_COMPONENT = "engine"
+UNKNOWN = Loaded()
 PLACEMENT = ("nodeSelector", "tolerations", "runtimeClassName")
 """What of a pod decides about its node and can be changed in a spec."""
 
@@ -81,18 +83,29 @@ def claim(backend: LLMBackend, live: Obj | None) -> Obj:
 
 
 def deployment(
-    backend: LLMBackend, driver: Driver, image: str, store: Store | None, worker: Worker, live: Obj | None = None
+    backend: LLMBackend,
+    driver: Driver,
+    image: str,
+    store: Store | None,
+    worker: Worker,
+    live: Obj | None = None,
+    have: Loaded = UNKNOWN,
 ) -> Obj:
     """`replicas` is always written: a field that was applied once and is left out later falls back to its default."""
     name = backend.meta.name
     template = pod_template(driver, backend.spec, labels(name), image, store, worker)
+    if have.pods:
+        template["metadata"]["annotations"] = {CONTENT_ANNOTATION: have.pods}
+    metadata = _metadata(backend)
+    if have.deployment:
+        metadata["annotations"][LOADED_ANNOTATION] = have.deployment
     spec = {
         "replicas": backend.spec.replicas,
         "selector": {"matchLabels": selector(name)},
         **rollout(backend.spec, store, moves=_moves(template, live)),
         "template": template,
     }
-    return stamped({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(backend), "spec": spec})
+    return stamped({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
 
 
 def _moves(template: Obj, live: Obj | None) -> bool:

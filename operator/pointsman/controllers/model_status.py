@@ -24,16 +24,17 @@ class ModelView:
     permanent: bool = False
 
 
-def view(pull: Pull, progress: PullProgress | None, pod_trouble: str) -> ModelView:
-    """`pod_trouble`: what is wrong with the pull's pod; empty when nothing is."""
+def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float) -> ModelView:
+    """`pod_trouble`: what is wrong with the pull's pod; empty when nothing is. `now`: Unix seconds."""
     base = {"name": pull.model.name, "source": pull.model.source or "", "pull": pull.name}
     end = pull.end
     if not pull.model.source:
         return ModelView(ModelStatus(**base, state="Served", progress="served"))
     if end is not None and end.complete and end.outcome is not None:
-        return ModelView(_pulled(base, end.outcome.digest, end.outcome.total_bytes))
-    if pull.known is not None:  # what is in the volume stays there, whatever becomes of the Job
-        return ModelView(_pulled(base, pull.known.digest, pull.known.size_bytes))
+        return ModelView(_pulled(base, end.outcome.digest, end.outcome.total_bytes, timestamp(end.at)))
+    if (known := pull.known) is not None:  # what is in the volume stays there, whatever becomes of the Job
+        trouble = f"not refreshed: {end.outcome.message}" if end and end.outcome and not end.complete else ""
+        return ModelView(_pulled(base, known.digest, known.size_bytes, known.checked_at, trouble))
     if end is not None and not end.complete:
         outcome = end.outcome
         reason = _reason(outcome.reason if outcome else "")
@@ -45,7 +46,7 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str) -> ModelVi
         return ModelView(ModelStatus(**base, message=pull.waiting, progress="waiting"))
     if progress is not None and progress.state in ("Pulling", "Verifying", "Pulled"):
         if progress.state == "Pulled" and progress.digest:
-            return ModelView(_pulled(base, progress.digest, progress.total_bytes))
+            return ModelView(_pulled(base, progress.digest, progress.total_bytes, timestamp(now)))
         return ModelView(_pulling(base, progress))
     if progress is not None and progress.state == "Failed":
         message = f"{progress.message} (trying again)"
@@ -93,10 +94,10 @@ def size(count: float) -> str:
     return f"{value:.1f} TB"
 
 
-def _pulled(base: Mapping[str, str], digest: str, bytes_: int) -> ModelStatus:
+def _pulled(base: Mapping[str, str], digest: str, bytes_: int, checked_at: str, message: str = "") -> ModelStatus:
     return ModelStatus(
         **base, state="Pulled", digest=digest, size_bytes=bytes_, completed_bytes=bytes_, total_bytes=bytes_,
-        progress=f"pulled, {size(bytes_)}" if bytes_ else "pulled",
+        progress=f"pulled, {size(bytes_)}" if bytes_ else "pulled", checked_at=checked_at, message=message,
     )  # fmt: skip
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 
 from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
-from pointsman.api.model import Model
+from pointsman.api.model import Model, Refresh
 from pointsman.api.sources.error import SourceError
 from pointsman.api.sources.source import parse_source
 from pointsman.controllers import children, pull_job
+from pointsman.controllers.conditions import unix
 from pointsman.controllers.drift import APPLIED_ANNOTATION, drift
+from pointsman.controllers.loaded import Loaded, loaded
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.ownership import Whose, owner_reference, whose
 from pointsman.controllers.pull_job import JobEnd
@@ -26,6 +28,7 @@ from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, 
 
 PREDECESSOR_SECONDS = 2.0
 """How soon to look again for the children of a deleted backend of the same name."""
+LOOK = "it is time to look for a change"
 CLAIM_SECONDS = 30.0
 """How soon to look again for a claim or a foreign object: neither is watched."""
 
@@ -111,7 +114,10 @@ def plan(seen: Observed) -> Plan:
     if needed and not existing:
         wanted.append((children.claim(backend, seen.claim), seen.claim))
     worker = _worker(seen)
-    wanted.append((children.deployment(backend, driver, image, store, worker, seen.deployment), seen.deployment))
+    pulling = _Draft()
+    pulls = _pulls(seen, store, pulling)
+    have = loaded(seen.deployment, _contents(pulls)) if driver.reads_files else Loaded()
+    wanted.append((children.deployment(backend, driver, image, store, worker, seen.deployment, have), seen.deployment))
     for manifest, live in wanted:
         if live is not None:
             if is_deleting(live) or whose(live, backend) is Whose.PREDECESSOR:
@@ -121,9 +127,9 @@ def plan(seen: Observed) -> Plan:
                 return Plan(problem=taken(live), store=store, again=CLAIM_SECONDS)
         if (why := _differs(manifest, live)) is not None:
             draft.steps.append(Apply(manifest, live, why))
-    pulls = _pulls(seen, store, draft)
-    _prune(seen, {p.name for p in pulls}, draft)
-    return Plan(tuple(draft.steps), pulls=pulls, store=store, again=min(draft.again, default=None))
+    _prune(seen, {p.name for p in pulls}, pulling)
+    steps = (*draft.steps, *pulling.steps)
+    return Plan(steps, pulls=pulls, store=store, again=min(pulling.again, default=None))
 
 
 def taken(live: Obj) -> Problem:
@@ -194,9 +200,11 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
     again = bool(seen.asked()) and seen.asked() != backend.status.last_handled_reconcile_at
     pull = Pull(model, name, live, known=known)
     if live is None:
-        if known is not None and not again:
-            return pull
-        return _start(seen, store, pull, 0, "the model is not there" if known is None else "asked for", draft)
+        if known is None:
+            return _start(seen, store, pull, 0, "the model is not there", draft)
+        if again or _due(seen, model, unix(known.checked_at), draft):
+            return _start(seen, store, pull, 0, "asked for" if again else LOOK, draft)
+        return pull
     if is_deleting(live):
         draft.again.append(PREDECESSOR_SECONDS)
         return pull
@@ -210,6 +218,8 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
     if end.complete:
         if end.outcome is None and known is None:
             return _restart(seen, store, pull, 0, "its result is lost", draft)
+        if _due(seen, model, end.at, draft):
+            return _restart(seen, store, pull, 0, LOOK, draft)
         return pull
     if again:
         return _restart(seen, store, pull, 0, "asked for", draft)
@@ -218,6 +228,30 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
             return _restart(seen, store, pull, end.round + 1, "it is time to try again", draft)
         draft.again.append(end.again_at - seen.now)
     return pull
+
+
+def _contents(pulls: tuple[Pull, ...]) -> dict[str, str]:
+    """The digest that each pull has brought; empty while it is under way."""
+    out = {}
+    for pull in pulls:
+        if not pull.name:
+            continue
+        out[pull.name] = ""
+        if pull.end is not None and pull.end.complete and pull.end.outcome is not None:
+            out[pull.name] = pull.end.outcome.digest
+        elif pull.known is not None:
+            out[pull.name] = pull.known.digest
+    return out
+
+
+def _due(seen: Observed, model: Model, last: float, draft: _Draft) -> bool:
+    """Is it time to ask the source whether it has another model by now? `last`: Unix seconds."""
+    if model.refresh is Refresh.NEVER:
+        return False
+    left = last + seen.settings.refresh_seconds - seen.now
+    if left > 0:
+        draft.again.append(left)
+    return left <= 0
 
 
 def _restart(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:

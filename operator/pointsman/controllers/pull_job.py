@@ -127,8 +127,8 @@ class JobEnd:
     complete: bool
     outcome: PullOutcome | None
     """What its last pod left; None when that pod is gone or was killed."""
-    failed_at: float
-    """Unix seconds; 0 for a complete one."""
+    at: float
+    """Unix seconds."""
     round: int
 
     @property
@@ -138,7 +138,7 @@ class JobEnd:
     @property
     def again_at(self) -> float:
         """When it may be made anew, in Unix seconds."""
-        return self.failed_at + min(LONGEST_WAIT, FIRST_WAIT * 2.0**self.round)
+        return self.at + min(LONGEST_WAIT, FIRST_WAIT * 2.0**self.round)
 
 
 def job_end(live: Obj, pods: Iterable[Obj]) -> JobEnd | None:
@@ -147,8 +147,8 @@ def job_end(live: Obj, pods: Iterable[Obj]) -> JobEnd | None:
     for condition in status.get("conditions") or ():
         if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed"):
             complete = condition["type"] == "Complete"
-            failed_at = 0.0 if complete else unix(condition.get("lastTransitionTime") or "")
-            return JobEnd(complete, outcome_of(pods, complete), failed_at, round_of(live))
+            at = unix(condition.get("lastTransitionTime") or "")
+            return JobEnd(complete, outcome_of(pods, complete), at, round_of(live))
     return None
 
 

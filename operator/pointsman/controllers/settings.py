@@ -83,6 +83,8 @@ class PullSettings(_Part):
     """The Jobs that pull models."""
 
     resources: Resources = Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "1Gi"})
+    refresh_every: Duration = "24h"
+    """How often the sources of models with `refresh: OnChange` are asked."""
     parallel: Annotated[int, Field(ge=1, le=64)] | None = None
     """Parts of a model fetched at once; the program's own default when not given."""
 
@@ -111,6 +113,10 @@ class Settings(_Part):
     def engine_image(self, engine: Engine) -> str:
         """The image of backends that name none; empty for an engine that has none of its own."""
         return self.engines.image(engine)
+
+    @property
+    def refresh_seconds(self) -> float:
+        return seconds(self.pull.refresh_every)
 
     @property
     def remove_gateway_after(self) -> float:
