@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cluster.programs import ensure
-from tests.models.helpers import BLOB_BYTES, free_port
+from tests.models.helpers import BLOB_BYTES, LFS, MIB, REPO, free_port, safetensors
 from tests.support import tiny_model
+from tests.support.hub import Hub
 from tests.support.registry import TinyRegistry, publish
 
 
@@ -100,3 +101,28 @@ async def ollama(ollama_program: Path, tmp_path: Path, store: Path) -> AsyncIter
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 10)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | Path]:
+    root = tmp_path_factory.mktemp("files")
+    weights, gguf = root / "model.safetensors", root / "tiny.gguf"
+    weights.write_bytes(safetensors(6 * MIB + 100))
+    tiny_model.write(gguf)
+    return {
+        "config.json": b'{"model_type": "llama"}',
+        "tokenizer/vocab.json": b"{}",
+        "model.safetensors": weights,
+        "pytorch_model.bin": os.urandom(100),
+        "original/consolidated.00.pth": os.urandom(100),
+        "gguf/tiny.gguf": gguf,
+        "README.md": b"# Tiny",
+    }
+
+
+@pytest.fixture
+def hub(tmp_path: Path, files: dict[str, bytes | Path]) -> Iterator[Hub]:
+    hub = Hub(tmp_path / "hub")
+    hub.add(REPO, files, lfs=LFS)
+    with hub:
+        yield hub

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.hub import Hub
 from tests.support.registry import TinyRegistry
 
 from pointsman.domain.report import PullProgress
@@ -17,10 +20,14 @@ from pointsman.models.auth import ANONYMOUS
 from pointsman.models.pull import Pulled, PullRequest, pull
 from pointsman.models.reference import read_source
 from pointsman.models.retry import RetryPolicy
+from pointsman.models.secret_folder import SecretFolder
 
 MIB = 1 << 20
 BLOB_BYTES = 24 * MIB + 12_345
 PART_SIZE = 4 * MIB
+REPO = "acme/tiny"
+"""A repository of the tests' Hub."""
+LFS = ("model.safetensors", "gguf/tiny.gguf")
 QUICK = RetryPolicy(attempts=3, base_seconds=0.01, cap_seconds=0.05)
 
 
@@ -82,3 +89,26 @@ async def until(condition: Any, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+def safetensors(size: int) -> bytes:
+    """A file of the format with one tensor of random bytes."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + os.urandom(size)
+
+
+async def pull_from(hub: Hub, source: str, store: Path, **changes: Any) -> Pulled:
+    progress: list[PullProgress] = changes.pop("progress", [])
+    secret = SecretFolder(None, {"HF_ENDPOINT": hub.endpoint})
+    values: dict[str, Any] = {"part_size": 4 * MIB, "policy": QUICK, "secret": secret, **changes}
+    return await pull(PullRequest(source=read_source(source), store=store, **values), progress.append)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a published folder, as a server reads it."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def as_bytes(files: dict[str, bytes | Path], *names: str) -> dict[str, bytes]:
+    found = {name: files[name] for name in names}
+    return {name: value if isinstance(value, bytes) else value.read_bytes() for name, value in found.items()}

@@ -3,15 +3,12 @@
 import hashlib
 import json
 import os
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.models.helpers import MIB, QUICK
-from tests.support import tiny_model
+from tests.models.helpers import LFS, MIB, REPO, as_bytes, content, pull_from, safetensors
 from tests.support.hub import Hub
 
 from pointsman.api.sources.place import path as place
@@ -19,64 +16,9 @@ from pointsman.cli.pull import pull as command
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import Credentials
 from pointsman.models.errors import PullError, PullReason
-from pointsman.models.pull import Pulled, PullRequest, Refresh, pull
+from pointsman.models.pull import Refresh
 from pointsman.models.reference import read_source
 from pointsman.models.secret_folder import SecretFolder
-
-REPO = "acme/tiny"
-WEIGHTS = 6 * MIB + 100
-
-
-def safetensors(size: int) -> bytes:
-    """A file of the format with one tensor of random bytes."""
-    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    return struct.pack("<Q", len(header)) + header + os.urandom(size)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | Path]:
-    root = tmp_path_factory.mktemp("files")
-    weights, gguf = root / "model.safetensors", root / "tiny.gguf"
-    weights.write_bytes(safetensors(WEIGHTS))
-    tiny_model.write(gguf)
-    return {
-        "config.json": b'{"model_type": "llama"}',
-        "tokenizer/vocab.json": b"{}",
-        "model.safetensors": weights,
-        "pytorch_model.bin": os.urandom(100),
-        "original/consolidated.00.pth": os.urandom(100),
-        "gguf/tiny.gguf": gguf,
-        "README.md": b"# Tiny",
-    }
-
-
-LFS = ("model.safetensors", "gguf/tiny.gguf")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, files: dict[str, bytes | Path]) -> Iterator[Hub]:
-    hub = Hub(tmp_path / "hub")
-    hub.add(REPO, files, lfs=LFS)
-    with hub:
-        yield hub
-
-
-async def pull_from(hub: Hub, source: str, store: Path, **changes: Any) -> Pulled:
-    progress: list[PullProgress] = changes.pop("progress", [])
-    secret = SecretFolder(None, {"HF_ENDPOINT": hub.endpoint})
-    values: dict[str, Any] = {"part_size": 4 * MIB, "policy": QUICK, "secret": secret, **changes}
-    return await pull(PullRequest(source=read_source(source), store=store, **values), progress.append)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a published folder, as a server reads it."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def as_bytes(files: dict[str, bytes | Path], *names: str) -> dict[str, bytes]:
-    found = {name: files[name] for name in names}
-    return {name: value if isinstance(value, bytes) else value.read_bytes() for name, value in found.items()}
-
 
 SERVED = ("config.json", "tokenizer/vocab.json", "model.safetensors", "README.md")
 

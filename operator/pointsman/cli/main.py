@@ -18,12 +18,13 @@ _COMMANDS = {
     "gateway": "pointsman.cli.gateway",
     "operator": "pointsman.cli.operator",
     "pull": "pointsman.cli.pull",
+    "wait-model": "pointsman.cli.wait_model",
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules with a function of the command's name: `pointsman pull` starts in the time
-    that pulls need, not in the time that all commands together need."""
+    """A group whose commands are modules with a function of the command's name (`-` is `_`): `pointsman pull` starts in
+    the time that pulls need, not in the time that all commands together need."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -31,7 +32,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 
