@@ -64,6 +64,20 @@ def without(body: dict[str, Any], *path: str) -> dict[str, Any]:
     return out
 
 
+def engine(name: str, **spec: Any) -> dict[str, Any]:
+    """The least of a backend of engine VLLM, LlamaCpp or Custom."""
+    least: dict[str, Any] = {"models": [{"name": "m", "source": "hf://org/repo/m.gguf"}]}
+    if name == "Custom":
+        least |= {"image": "registry.example/mine:1", "custom": {"port": 9000}}
+    return {
+        "apiVersion": "pointsman.dev/v1alpha1",
+        "kind": "LLMBackend",
+        "metadata": {"name": "own"},
+        "spec": {"engine": name, **least, **spec},
+    }
+
+
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 DURATION = "must be a duration such as 500ms, 5s, 2m or 1h30m"
 QUANTITY = "must be a quantity such as 500m, 512Mi or 100Gi"
 PODLESS = "engine External runs no pods"
@@ -95,6 +109,98 @@ CASES = [
             startupTimeout="20m",
             drainSeconds=30,
         ),
+    ),
+    Case(
+        "vllm, everything set",
+        engine(
+            "VLLM",
+            limits={"maxQueued": 4},
+            gpu={"count": 4},
+            vllm={
+                "maxModelLen": 4096,
+                "maxNumSeqs": 32,
+                "maxNumBatchedTokens": 8192,
+                "pipelineParallelSize": 2,
+                "gpuMemoryPercent": 85,
+                "dtype": "BFloat16",
+                "quantization": "compressed-tensors",
+                "kvCacheDtype": "fp8_e5m2",
+                "prefixCaching": False,
+                "enforceEager": True,
+                "toolCallParser": "qwen3_coder",
+                "reasoningParser": "deepseek_r1",
+                "chatTemplate": TEMPLATE,
+                "trustRemoteCode": True,
+                "extraArgs": ["--seed", "1"],
+            },
+        ),
+    ),
+    Case(
+        "llama.cpp, everything set",
+        engine(
+            "LlamaCpp",
+            limits={"maxQueued": 4},
+            llamaCpp={
+                "mode": "Embeddings",
+                "parallel": 4,
+                "gpuLayers": 0,
+                "threads": 2,
+                "flashAttention": "Off",
+                "kvCacheType": "q8_0",
+                "chatTemplate": TEMPLATE,
+                "extraArgs": ["--mlock"],
+            },
+        ),
+    ),
+    Case(
+        "custom, everything set",
+        engine(
+            "Custom",
+            custom={
+                "port": 9000,
+                "probePath": "/v1/models",
+                "command": ["serve"],
+                "args": ["--model=$(MODEL_PATH)"],
+                "modelMount": "/srv/models",
+                "writable": ["/var/cache/serve"],
+            },
+        ),
+    ),
+    Case("custom without an image", without(engine("Custom"), "spec", "image"), "engine Custom needs image"),
+    Case("custom without its port", without(engine("Custom"), "spec", "custom"), "custom.port where it listens"),
+    Case(
+        "options of another engine", engine("VLLM", llamaCpp={"parallel": 1}), "belongs to engine LlamaCpp: remove it"
+    ),
+    Case(
+        "two models for one server",
+        engine("LlamaCpp", models=[{"name": n, "source": "hf://a/b/c.gguf"} for n in ("a", "b")]),
+        "serves one model: make an LLMBackend for each",
+    ),
+    Case(
+        "vllm from Ollama's registry",
+        engine("VLLM", models=[{"name": "m", "source": "ollama://llama3.2:3b"}]),
+        "engine VLLM needs a source for each model that starts with hf://",
+    ),
+    Case(
+        "a template that is a path",
+        engine("VLLM", vllm={"chatTemplate": "/etc/template.jinja"}),
+        "must be a Jinja template such as",
+    ),
+    Case(
+        "a parser that is a flag",
+        engine("VLLM", vllm={"toolCallParser": "--x"}),
+        "must be a parser's name such as hermes",
+    ),
+    Case(
+        "all of a GPU's memory",
+        engine("VLLM", vllm={"gpuMemoryPercent": 100}),
+        "spec.vllm.gpuMemoryPercent: Input should be less than or equal to 99",
+        "should be less than or equal to 99",
+    ),
+    Case(
+        "a folder that is none",
+        engine("Custom", custom={"port": 1, "writable": ["cache"]}),
+        "must be an absolute path such as /var/cache/engine",
     ),
     Case("external", external()),
     Case(

@@ -111,7 +111,8 @@ class LLMBackendSpec(ApiModel):
         ),
         Rule(
             "!has(self.limits) || has(self.limits.maxInFlight) || !(has(self.limits.maxQueued)"
-            " || has(self.limits.queueTimeout)) || (has(self.ollama) && has(self.ollama.parallel))",
+            " || has(self.limits.queueTimeout)) || (has(self.ollama) && has(self.ollama.parallel))"
+            " || (has(self.llamaCpp) && has(self.llamaCpp.parallel)) || (has(self.vllm) && has(self.vllm.maxNumSeqs))",
             "limits.maxQueued and limits.queueTimeout need a limit: set limits.maxInFlight",
             lambda s: (
                 s.limits is None
@@ -182,7 +183,10 @@ class LLMBackendSpec(ApiModel):
     )
     runtime_class_name: ObjectName | None = Field(default=None, description="RuntimeClass of the pods, such as nvidia.")
     startup_timeout: Duration | None = Field(
-        default=None, description="Time a pod has to answer its first check; 10m when not given."
+        default=None,
+        description="Time a pod has to answer its first check. When not given, 10m, and for an engine that reads its"
+        " model at its start (VLLM, LlamaCpp, Custom) 5m more for each GPU, or without one the time to read as much as"
+        " resources has of memory at 256 MiB/s.",
     )
     drain_seconds: int | None = Field(
         default=None, ge=0, le=3600, description="Seconds a stopping pod has to finish its streams; 60 when not given."
@@ -228,10 +232,14 @@ class LLMBackendSpec(ApiModel):
     def max_in_flight(self) -> int | None:
         """Requests at once that an endpoint is good for; None: nobody knows a limit.
 
-        Ollama takes any number and lets them wait, so the limit that it works with is ours to keep: `parallel` for each
-        model that may be in memory."""
+        Engines take any number and let them wait, so the limit that they work with is ours to keep. Ollama's `parallel`
+        is for each model that may be in memory."""
         if self.limits is not None and self.limits.max_in_flight is not None:
             return self.limits.max_in_flight
+        if self.vllm is not None and self.vllm.max_num_seqs is not None:
+            return self.vllm.max_num_seqs
+        if self.llama_cpp is not None and self.llama_cpp.parallel is not None:
+            return self.llama_cpp.parallel
         if self.ollama is None or self.ollama.parallel is None:
             return None
         return self.ollama.parallel * min(len(self.models), self.ollama.max_loaded_models or len(self.models))

@@ -102,7 +102,7 @@ def deployment(
     spec = {
         "replicas": backend.spec.replicas,
         "selector": {"matchLabels": selector(name)},
-        **rollout(backend.spec, store, moves=_moves(template, live)),
+        **rollout(driver, backend.spec, store, moves=_moves(template, live)),
         "template": template,
     }
     return stamped({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})

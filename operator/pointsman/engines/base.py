@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from pointsman.api import meta
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.model import Model
+from pointsman.api.scalars import amount
 from pointsman.api.sources.place import path
 from pointsman.api.sources.source import parse_source
 
@@ -33,6 +34,10 @@ PROGRESS_MARGIN = 600
 """Seconds for scheduling and image pull, on top of the startup timeout, before a rollout counts as stuck."""
 STARTUP_PERIOD = 2
 """Seconds between two checks of a starting server."""
+READ_BYTES_A_SECOND = 256 * 2**20
+"""How fast a model is read at least."""
+GPU_SECONDS = 300
+"""Time to fill a GPU's memory (80 GB) at that speed."""
 HOSTNAME = "kubernetes.io/hostname"
 ALL = "100%"
 
@@ -85,7 +90,7 @@ class Driver(Protocol):
         """The engine's container; its mounts name the volumes `store` and those of `scratch`."""
         ...
 
-    def scratch(self) -> tuple[Scratch, ...]:
+    def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         """The empty directories the container needs."""
         ...
 
@@ -131,7 +136,7 @@ def pod_template(
         "containers": [container],
         "volumes": [
             *([{"name": "store", "persistentVolumeClaim": {"claimName": store.claim}}] if store else ()),
-            *({"name": s.name, "emptyDir": {"medium": "Memory"} if s.in_memory else {}} for s in driver.scratch()),
+            *({"name": s.name, "emptyDir": {"medium": "Memory"} if s.in_memory else {}} for s in driver.scratch(spec)),
         ],
         **placement(spec, store),
     }
@@ -159,19 +164,19 @@ def _wait(model: Model, worker: Worker, index: int) -> Manifest:
     }
 
 
-def mounts(driver: Driver, spec: LLMBackendSpec, *, read_only: bool = False) -> list[Manifest]:
+def mounts(driver: Driver, spec: LLMBackendSpec, *, read_only: bool = False, at: str = STORE_PATH) -> list[Manifest]:
     """The store, where there is one, and the driver's empty directories, in the engine's container."""
-    store: Manifest = {"name": "store", "mountPath": STORE_PATH}
+    store: Manifest = {"name": "store", "mountPath": at}
     if read_only:
         store["readOnly"] = True
     has_store = [store] if spec.needs_store else []
-    return [*has_store, *({"name": s.name, "mountPath": s.path} for s in driver.scratch())]
+    return [*has_store, *({"name": s.name, "mountPath": s.path} for s in driver.scratch(spec))]
 
 
-def model_path(model: Model) -> str:
+def model_path(model: Model, *, at: str = STORE_PATH) -> str:
     """Where an engine's container finds a model that is pulled as files. `Driver.problem` has made sure that its source
-    can be read."""
-    return f"{STORE_PATH}/{path(parse_source(model.source or ''), model.digest)}"
+    can be read. `at`: where the store is mounted."""
+    return f"{at}/{path(parse_source(model.source or ''), model.digest)}"
 
 
 def http_probes(get: str, startup_seconds: float) -> Manifest:
@@ -220,7 +225,23 @@ def placement(spec: LLMBackendSpec, store: Store | None) -> Manifest:
     return out
 
 
-def rollout(spec: LLMBackendSpec, store: Store | None, *, moves: bool) -> Manifest:
+def startup_seconds(driver: Driver, spec: LLMBackendSpec) -> float:
+    """How long a pod may take to answer its first check.
+
+    When the spec does not say: ten minutes, and for an engine that reads its model at its start the time that a full
+    memory takes to be read at 256 MiB/s (a network disk), too: five minutes for each GPU, or what `resources` has of
+    memory. So it grows with the model and changes only with what starts pods anew anyway.
+    """
+    if spec.startup_timeout is not None or not driver.reads_files:
+        return spec.startup_seconds
+    if spec.gpu is not None:
+        return spec.startup_seconds + spec.gpu.count * GPU_SECONDS
+    given = spec.resources
+    memory = None if given is None else given.limits.get("memory") or given.requests.get("memory")
+    return spec.startup_seconds + (0 if memory is None else math.ceil(amount(memory) / READ_BYTES_A_SECOND))
+
+
+def rollout(driver: Driver, spec: LLMBackendSpec, store: Store | None, *, moves: bool) -> Manifest:
     """The parts of a Deployment's spec that say how pods are replaced.
 
     `moves`: the pods go to other nodes while their volume holds them together. New ones could never join old ones
@@ -232,7 +253,7 @@ def rollout(spec: LLMBackendSpec, store: Store | None, *, moves: bool) -> Manife
         update = {"maxSurge": 1, "maxUnavailable": 0}
     return {
         "strategy": {"type": "RollingUpdate", "rollingUpdate": update},
-        "progressDeadlineSeconds": int(spec.startup_seconds) + PROGRESS_MARGIN,
+        "progressDeadlineSeconds": int(startup_seconds(driver, spec)) + PROGRESS_MARGIN,
         "revisionHistoryLimit": 3,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.options.custom import CustomOptions
 from pointsman.engines.base import (
     CONTAINER_SECURITY,
     TMP,
@@ -10,9 +11,12 @@ from pointsman.engines.base import (
     Scratch,
     environment,
     http_probes,
+    model_path,
     mounts,
     resources,
+    startup_seconds,
 )
+from pointsman.engines.flags import reserved
 
 
 class Custom:
@@ -22,27 +26,51 @@ class Custom:
     reads_files = True
 
     def port(self, spec: LLMBackendSpec) -> int:
-        assert spec.custom is not None  # a rule of the API
-        return spec.custom.port
+        return _options(spec).port
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
-        return None
+        o = _options(spec)
+        taken = {o.model_mount: "modelMount"} if spec.needs_store else {}
+        for path in (TMP.path, *o.writable):
+            for other, what in taken.items():
+                if f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/"):
+                    return f"spec.custom.writable: {path} lies in or over {other} ({what}): choose another folder"
+            taken[path] = "writable"
+        return reserved(spec, _models(spec))
 
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
-        options = spec.custom
-        assert options is not None
-        out: Manifest = {
-            "name": "engine",
-            "image": image,
-            "env": environment({}, spec),
-            "ports": [{"name": "http", "containerPort": options.port, "protocol": "TCP"}],
-            **http_probes(options.probe_path, spec.startup_seconds),
+        o = _options(spec)
+        out: Manifest = {"name": "engine", "image": image}
+        if o.command:
+            out["command"] = list(o.command)
+        if o.args:
+            out["args"] = list(o.args)
+        out |= {
+            "env": environment(_models(spec), spec),
+            "ports": [{"name": "http", "containerPort": o.port, "protocol": "TCP"}],
+            **http_probes(o.probe_path, startup_seconds(self, spec)),
             "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts(self, spec, read_only=True),
+            "volumeMounts": mounts(self, spec, read_only=True, at=o.model_mount),
         }
         if wanted := resources(spec):
             out["resources"] = wanted
         return out
 
-    def scratch(self) -> tuple[Scratch, ...]:
-        return (TMP,)
+    def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
+        return (TMP, *(Scratch(f"writable-{i}", path) for i, path in enumerate(_options(spec).writable)))
+
+
+def _options(spec: LLMBackendSpec) -> CustomOptions:
+    assert spec.custom is not None  # a rule of the API
+    return spec.custom
+
+
+def _models(spec: LLMBackendSpec) -> dict[str, str]:
+    """What the image is told of its models; arguments can refer to it."""
+    out: dict[str, str] = {}
+    for index, model in enumerate(spec.models):
+        prefix = f"MODEL_{index}" if index else "MODEL"
+        out[f"{prefix}_NAME"] = model.name
+        if model.source:
+            out[f"{prefix}_PATH"] = model_path(model, at=_options(spec).model_mount)
+    return out

@@ -21,5 +21,5 @@ class External:
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         raise AssertionError("an External backend has no pods")
 
-    def scratch(self) -> tuple[Scratch, ...]:
+    def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         return ()

@@ -74,7 +74,7 @@ class Ollama:
             out["resources"] = wanted
         return out
 
-    def scratch(self) -> tuple[Scratch, ...]:
+    def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         return (Scratch("home", HOME), TMP)
 
 

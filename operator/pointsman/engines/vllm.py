@@ -1,12 +1,15 @@
 """Engine VLLM: spec → container. Pure.
 
-Facts: `/health` answers 200 when the engine can take requests; the server listens only then; it writes compiled
-kernels and caches below HOME.
+Facts (measured on 0.32.0): the server listens only when it can answer, and then `/health` answers 200, 503 once its
+engine has died; kernels, graphs and caches are written below HOME; PyTorch asks for the user's name and fails where
+neither USER nor /etc/passwd has one; processes of one pod exchange tensors through /dev/shm; a chat template may be
+given as the flag's value.
 """
 
 from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.options.vllm import Dtype, VllmOptions
 from pointsman.engines.base import (
     CONTAINER_SECURITY,
     TMP,
@@ -17,12 +20,35 @@ from pointsman.engines.base import (
     model_path,
     mounts,
     resources,
+    startup_seconds,
 )
+from pointsman.engines.flags import clash, literal, reserved
 
 PORT = 8000
 HOME = "/home/pointsman"
-RESERVED = ("HF_HUB_OFFLINE", "HOME")
-"""Without these as they are the backend does not work: `env` must not set them."""
+OURS = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HOME": HOME,
+    "USER": "pointsman",
+}
+"""Nothing is fetched and nothing is told to anybody; and there is a home to write to. `env` must not set them."""
+FLAGS = {
+    "--model": "", "--served-model-name": "", "--host": "", "--port": "", "--uds": "", "--api-key": "",
+    "--ssl-keyfile": "", "--ssl-certfile": "", "--tensor-parallel-size": "gpu.count", "-tp": "gpu.count",
+    "--pipeline-parallel-size": "vllm.pipelineParallelSize", "-pp": "vllm.pipelineParallelSize",
+    "--max-model-len": "vllm.maxModelLen", "--max-num-seqs": "vllm.maxNumSeqs",
+    "--max-num-batched-tokens": "vllm.maxNumBatchedTokens", "--gpu-memory-utilization": "vllm.gpuMemoryPercent",
+    "--dtype": "vllm.dtype", "--quantization": "vllm.quantization", "-q": "vllm.quantization",
+    "--kv-cache-dtype": "vllm.kvCacheDtype", "--enable-prefix-caching": "vllm.prefixCaching",
+    "--no-enable-prefix-caching": "vllm.prefixCaching", "--enforce-eager": "vllm.enforceEager",
+    "--tool-call-parser": "vllm.toolCallParser", "--enable-auto-tool-choice": "vllm.toolCallParser",
+    "--reasoning-parser": "vllm.reasoningParser", "--chat-template": "vllm.chatTemplate",
+    "--trust-remote-code": "vllm.trustRemoteCode",
+}  # fmt: skip
+"""Flags that `extraArgs` must not hold, and the field to use."""
+_DTYPES = {Dtype.BFLOAT16: "bfloat16", Dtype.FLOAT16: "float16", Dtype.FLOAT32: "float32"}
 
 
 class Vllm:
@@ -35,27 +61,26 @@ class Vllm:
         return PORT
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
-        for variable in spec.env or ():
-            if variable.name in RESERVED:
-                return f"spec.env: {variable.name} is set by Pointsman: remove it"
-        return None
+        o = spec.vllm or VllmOptions()
+        stages, gpus = o.pipeline_parallel_size or 1, spec.gpu.count if spec.gpu else 1
+        if gpus % stages:
+            return f"spec.vllm.pipelineParallelSize: {gpus} GPUs cannot be shared out evenly among {stages} stages"
+        (model,) = spec.models
+        if o.max_model_len is not None and (model.context_length or 0) > o.max_model_len:
+            return f"spec.models[0].contextLength is {model.context_length}: vllm.maxModelLen allows {o.max_model_len}"
+        return reserved(spec, OURS) or clash(o.extra_args, FLAGS, "vllm")
 
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         (model,) = spec.models
-        args = ["serve", model_path(model), "--served-model-name", model.name, "--port", str(PORT)]
-        if spec.gpu is not None and spec.gpu.count > 1:
-            args += ["--tensor-parallel-size", str(spec.gpu.count)]
-        if spec.vllm is not None and spec.vllm.max_model_len is not None:
-            args += ["--max-model-len", str(spec.vllm.max_model_len)]
-        env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "HOME": HOME}
+        served = ["serve", model_path(model), "--served-model-name", model.name, "--port", str(PORT)]
         out: Manifest = {
             "name": "engine",
             "image": image,
             "command": ["vllm"],
-            "args": args,
-            "env": environment(env, spec),
+            "args": [*served, *_arguments(spec)],
+            "env": environment(OURS, spec),
             "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-            **http_probes("/health", spec.startup_seconds),
+            **http_probes("/health", startup_seconds(self, spec)),
             "securityContext": CONTAINER_SECURITY,
             "volumeMounts": mounts(self, spec, read_only=True),
         }
@@ -63,5 +88,34 @@ class Vllm:
             out["resources"] = wanted
         return out
 
-    def scratch(self) -> tuple[Scratch, ...]:
+    def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         return (Scratch("home", HOME), TMP, Scratch("shm", "/dev/shm", in_memory=True))  # noqa: S108
+
+
+def _arguments(spec: LLMBackendSpec) -> list[str]:
+    o = spec.vllm or VllmOptions()
+    (model,) = spec.models
+    stages, gpus = o.pipeline_parallel_size or 1, spec.gpu.count if spec.gpu else 1
+    values = {
+        "--tensor-parallel-size": gpus // stages if gpus > stages else None,
+        "--pipeline-parallel-size": o.pipeline_parallel_size,
+        "--max-model-len": o.max_model_len or model.context_length,
+        "--max-num-seqs": o.max_num_seqs,
+        "--max-num-batched-tokens": o.max_num_batched_tokens,
+        "--gpu-memory-utilization": None if o.gpu_memory_percent is None else f"0.{o.gpu_memory_percent:02}",
+        "--dtype": None if o.dtype is None else _DTYPES[o.dtype],
+        "--quantization": o.quantization,
+        "--kv-cache-dtype": o.kv_cache_dtype,
+        "--tool-call-parser": o.tool_call_parser,
+        "--reasoning-parser": o.reasoning_parser,
+        "--chat-template": None if o.chat_template is None else literal(o.chat_template),
+    }
+    switches = {
+        "--enable-prefix-caching": o.prefix_caching is True,
+        "--no-enable-prefix-caching": o.prefix_caching is False,
+        "--enforce-eager": o.enforce_eager,
+        "--enable-auto-tool-choice": o.tool_call_parser is not None,
+        "--trust-remote-code": o.trust_remote_code,
+    }
+    out = [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
+    return [*out, *(flag for flag, on in switches.items() if on), *o.extra_args]

@@ -58,6 +58,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 HF = [{"name": "m", "source": "hf://org/repo@v1", "digest": DIGEST}]
 GGUF = [{"name": "m", "source": "hf://org/repo/m.gguf"}]
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}\n$(NOT_A_VARIABLE)"
+VLLM: dict[str, Any] = {
+    "maxModelLen": 4096, "maxNumSeqs": 32, "maxNumBatchedTokens": 8192, "pipelineParallelSize": 2,
+    "gpuMemoryPercent": 85, "dtype": "BFloat16", "quantization": "awq", "kvCacheDtype": "fp8", "prefixCaching": True,
+    "enforceEager": True, "toolCallParser": "hermes", "reasoningParser": "qwen3", "chatTemplate": TEMPLATE,
+    "trustRemoteCode": True, "extraArgs": ["--seed", "1"],
+}  # fmt: skip
+LLAMA_CPP: dict[str, Any] = {
+    "mode": "Embeddings", "parallel": 4, "gpuLayers": 20, "threads": 3, "flashAttention": "On", "kvCacheType": "q8_0",
+    "chatTemplate": TEMPLATE, "extraArgs": ["--ubatch-size", "1024"],
+}  # fmt: skip
+CUSTOM: dict[str, Any] = {
+    "port": 9000, "probePath": "/ready", "command": ["/bin/serve"], "args": ["--model", "$(MODEL_PATH)"],
+    "modelMount": "/data", "writable": ["/var/cache/engine", "/home/engine"],
+}  # fmt: skip
+TWO = [{"name": "m", "source": "hf://org/repo@v1"}, {"name": "n", "source": "hf://org/repo/n.gguf"}]
 OURS: dict[str, dict[str, Any]] = {
     "vllm": {"engine": "VLLM", "models": HF, "gpu": {"count": 2}},
     "llamaCpp": {"engine": "LlamaCpp", "models": GGUF},
@@ -66,17 +82,27 @@ OURS: dict[str, dict[str, Any]] = {
 """The least of a backend of each further engine, by the name of its block."""
 VARIANTS |= {
     **{f"{name}-plain": spec for name, spec in OURS.items()},
-    "vllm-everything": OURS["vllm"] | {"vllm": {"maxModelLen": 4096}},
-    "llamaCpp-everything": OURS["llamaCpp"] | {"llamaCpp": {"parallel": 4}, "gpu": {"count": 1}},
-    "custom-everything": OURS["custom"] | {"custom": {"port": 9000, "probePath": "/ready"}},
+    "vllm-everything": OURS["vllm"] | {"vllm": VLLM, "gpu": {"count": 4}},
+    "vllm-on-a-cpu": {
+        **OURS["vllm"],
+        "gpu": None,
+        "image": "example.test/vllm:cpu",
+        "vllm": {"enforceEager": True},
+        "resources": {"requests": {"memory": "8Gi"}},
+    },
+    "llamaCpp-everything": OURS["llamaCpp"] | {"llamaCpp": LLAMA_CPP, "gpu": {"count": 1}},
+    "llamaCpp-embeddings": OURS["llamaCpp"]
+    | {"llamaCpp": {"mode": "Embeddings"}, "resources": {"limits": {"cpu": "2500m"}}},
+    "custom-everything": OURS["custom"] | {"custom": CUSTOM, "models": TWO},
     "custom-without-models-of-ours": OURS["custom"] | {"models": [{"name": "m"}]},
 }
 BLOCK_CHANGES: dict[str, Any] = {
-    "vllm.maxModelLen": {"maxModelLen": 4096},
-    "llamaCpp.parallel": {"parallel": 2},
-    "custom.port": {"port": 9001},
-    "custom.probePath": {"port": 9000, "probePath": "/ready"},
+    **{f"vllm.{field}": value for field, value in VLLM.items()},
+    **{f"llamaCpp.{field}": value for field, value in LLAMA_CPP.items()},
+    **{f"custom.{field}": value for field, value in CUSTOM.items()},
+    "custom.port": 9001,
 }
+"""A value for each option of an engine's block."""
 CHANGES: dict[str, Any] = {
     "models.source": [{"name": "m", "source": "ollama://tiny:2"}],
     "models.digest": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}],
@@ -199,9 +225,112 @@ def test_field_acts(field: str) -> None:
 
 @pytest.mark.parametrize("field", BLOCK_CHANGES)
 def test_field_of_an_engine_acts(field: str) -> None:
-    block = field.partition(".")[0]
-    before, after = backend(OURS[block]), backend(OURS[block] | {block: BLOCK_CHANGES[field]})
+    block, _, name = field.partition(".")
+    least = OURS[block].get(block, {})
+    before, after = (
+        backend(OURS[block] | {block: options}) for options in (least, least | {name: BLOCK_CHANGES[field]})
+    )
     assert rendered(before) != rendered(after)
+
+
+@pytest.mark.parametrize("block", OURS)
+def test_context_length_of_a_model_is_what_its_server_is_started_with(block: str) -> None:
+    models = [OURS[block]["models"][0] | {"contextLength": 8192}]
+    with_it = arguments(OURS[block] | {"models": models})
+    flag = {"vllm": "--max-model-len", "llamaCpp": "--ctx-size"}.get(block)
+    assert (flag in with_it) == (flag is not None)
+    if flag:
+        assert with_it[with_it.index(flag) + 1] == "8192"
+
+
+def test_each_slot_of_llama_cpp_has_the_whole_context() -> None:
+    models = [GGUF[0] | {"contextLength": 8192}]
+    several = arguments(OURS["llamaCpp"] | {"models": models, "llamaCpp": {"parallel": 4}})
+    assert several[several.index("--ctx-size") + 1] == str(4 * 8192)
+    unsaid = arguments(OURS["llamaCpp"] | {"models": models})
+    assert unsaid[unsaid.index("--parallel") + 1] == "1"
+
+
+def test_llama_cpp_computes_with_the_cpus_that_it_may_use() -> None:
+    for given, threads in (
+        ({"limits": {"cpu": "2500m"}, "requests": {"cpu": "8"}}, "2"),
+        ({"requests": {"cpu": "500m"}}, "1"),
+        ({"limits": {"memory": "1Gi"}}, None),
+    ):
+        words = arguments(OURS["llamaCpp"] | {"resources": given})
+        assert (words[words.index("--threads") + 1] if "--threads" in words else None) == threads
+
+
+def test_gpus_of_a_pod_are_shared_out_among_its_stages() -> None:
+    for count, stages, expected in ((4, None, {"-t": "4"}), (4, 2, {"-t": "2", "-p": "2"}), (2, 2, {"-p": "2"})):
+        options = {} if stages is None else {"pipelineParallelSize": stages}
+        words = arguments(OURS["vllm"] | {"gpu": {"count": count}, "vllm": options})
+        flags = {"-t": "--tensor-parallel-size", "-p": "--pipeline-parallel-size"}
+        assert {k: words[words.index(f) + 1] for k, f in flags.items() if f in words} == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"gpu": {"count": 3}, "vllm": {"pipelineParallelSize": 2}},
+         "spec.vllm.pipelineParallelSize: 3 GPUs cannot be shared out evenly among 2 stages"),
+        ({"vllm": {"maxModelLen": 10}, "models": [HF[0] | {"contextLength": 11}]},
+         "spec.models[0].contextLength is 11: vllm.maxModelLen allows 10"),
+        ({"env": [{"name": "HOME", "value": "/"}]}, "spec.env: HOME is set by Pointsman: remove it"),
+        ({"vllm": {"extraArgs": ["--port=1"]}}, "spec.vllm.extraArgs: --port is set by Pointsman: remove it"),
+        ({"vllm": {"extraArgs": ["--max_model_len", "1"]}},
+         "spec.vllm.extraArgs: --max_model_len has a field of its own: use vllm.maxModelLen"),
+        (OURS["llamaCpp"] | {"gpu": None, "llamaCpp": {"gpuLayers": 1}},
+         "spec.llamaCpp.gpuLayers: the pods have no GPU: set gpu, or remove it"),
+        (OURS["llamaCpp"] | {"llamaCpp": {"extraArgs": ["-c", "1"]}},
+         "spec.llamaCpp.extraArgs: -c has a field of its own: use models[].contextLength"),
+        (OURS["llamaCpp"] | {"env": [{"name": "LLAMA_ARG_MODEL", "value": "x"}]},
+         "spec.env: LLAMA_ARG_MODEL is set by Pointsman: remove it"),
+        (OURS["custom"] | {"custom": {"port": 1, "writable": ["/models/x"]}},
+         "spec.custom.writable: /models/x lies in or over /models (modelMount): choose another folder"),
+        (OURS["custom"] | {"custom": {"port": 1, "writable": ["/a", "/a"]}},
+         "spec.custom.writable: /a lies in or over /a (writable): choose another folder"),
+        (OURS["custom"] | {"env": [{"name": "MODEL_PATH", "value": "x"}]},
+         "spec.env: MODEL_PATH is set by Pointsman: remove it"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_said_in_one_sentence(spec: dict[str, Any], sentence: str) -> None:
+    of = backend(OURS["vllm"] | spec)
+    assert DRIVERS[of.spec.engine].problem(of.spec) == sentence
+    assert all(DRIVERS[backend(least).spec.engine].problem(backend(least).spec) is None for least in OURS.values())
+
+
+@pytest.mark.parametrize(
+    ("spec", "minutes"),
+    [
+        ({"gpu": {"count": 1}}, 15),
+        ({"gpu": {"count": 8}}, 50),
+        ({"gpu": None}, 10),
+        ({"gpu": None, "resources": {"limits": {"memory": "75Gi"}}}, 15),
+        ({"gpu": {"count": 8}, "startupTimeout": "2m"}, 2),
+        ({"engine": "Ollama", "models": [{"name": "m", "source": "ollama://tiny:1"}], "gpu": {"count": 8}}, 10),
+    ],
+)
+def test_time_to_start_grows_with_the_memory_that_must_be_filled(spec: dict[str, Any], minutes: int) -> None:
+    (deployment,) = [o for o in rendered(backend(OURS["vllm"] | spec)) if o["kind"] == "Deployment"]
+    probe = deployment["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == minutes * 60
+    assert deployment["spec"]["progressDeadlineSeconds"] == minutes * 60 + 600
+
+
+def test_limit_of_an_endpoint_is_what_its_engine_answers_at_once() -> None:
+    for block, options in (("vllm", {"maxNumSeqs": 32}), ("llamaCpp", {"parallel": 4})):
+        (expected,) = options.values()
+        assert backend(OURS[block] | {block: options}).spec.max_in_flight == expected
+        assert backend(OURS[block] | {block: options, "limits": {"maxInFlight": 7}}).spec.max_in_flight == 7
+        assert backend(OURS[block]).spec.max_in_flight is None
+
+
+def arguments(spec: dict[str, Any]) -> list[str]:
+    """The words of the engine's command line."""
+    (deployment,) = [o for o in rendered(backend(spec)) if o["kind"] == "Deployment"]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    return [*container.get("command", ()), *container.get("args", ())]
 
 
 @pytest.mark.parametrize("field", EXTERNAL_CHANGES)
