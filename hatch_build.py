@@ -52,6 +52,7 @@ COMPILED = (
     "gateway/relay/datapath.py",
     "gateway/relay/exchange.py",
     "gateway/relay/learnt.py",
+    "gateway/relay/lookup.py",
     "gateway/relay/replies.py",
     "gateway/relay/timing.py",
     "gateway/relay/wheel.py",

@@ -82,8 +82,11 @@ def external(
     bundle: str | None = None,
     shown: str | None = None,
     models: tuple[str, ...] = ("m",),
+    stored: str | None = None,
 ) -> LLMBackend:
     options: dict[str, Any] = {"url": url}
+    if stored:
+        options["stored"] = stored
     if bundle:
         options["caBundleRef"] = {"name": bundle}
     if shown:

@@ -17,6 +17,7 @@ from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.engine import Engine
 from pointsman.api.model import Model
 from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.api.options.external import Stored
 from pointsman.api.probing import GenerationMode, GenerationProbe
 from pointsman.api.references import BundleKind
 from pointsman.api.route import (
@@ -44,6 +45,7 @@ from pointsman.domain.table import (
     GenerationPolicy,
     Hedge,
     Hold,
+    Keeps,
     NameClash,
     PodEndpoint,
     ProbePolicy,
@@ -203,12 +205,23 @@ def _backend(
             _generation(spec),
         ),
         traits={m.name: _traits(m, spec) for m in spec.models},
+        keeps=_keeps(spec),
         capacity=_capacity(spec),
         host_header=host_header,
         trust=bundle if isinstance(bundle, Trust) else None,
         client_certificate=shown if isinstance(shown, ClientCertificate) else None,
         unreachable=bundle if isinstance(bundle, str) else "",
     )
+
+
+_STORED = {Stored.NONE: Keeps.NOTHING, Stored.BY_ID: Keeps.BY_ID, Stored.ALL: Keeps.ALL}
+
+
+def _keeps(spec: LLMBackendSpec) -> Keeps:
+    """Of the engines that we run, vLLM can keep responses, and who knows what an image of somebody's own does."""
+    if spec.external is not None:
+        return _STORED[spec.external.stored]
+    return Keeps.BY_ID if spec.engine in (Engine.VLLM, Engine.CUSTOM) else Keeps.NOTHING
 
 
 def _traits(model: Model, spec: LLMBackendSpec) -> Traits:

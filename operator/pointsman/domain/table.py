@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from pointsman.api.conditions import Reason
 from pointsman.api.engine import Engine
@@ -88,6 +88,14 @@ class Capacity:
     """Seconds."""
 
 
+class Keeps(Enum):
+    """What clients may reach of what a backend has stored."""
+
+    NOTHING = "nothing"
+    BY_ID = "what they know the id of"
+    ALL = "everything: they may list it, and delete models"
+
+
 @dataclass(frozen=True)
 class Backend:
     """A backend as traffic sees it."""
@@ -109,6 +117,7 @@ class Backend:
     trust: Trust | None = None
     """The authorities that its certificate must come from; None: the system's."""
     client_certificate: ClientCertificate | None = None
+    keeps: Keeps = Keeps.NOTHING
     unreachable: str = ""
     """Why it has no endpoint although it should, in a sentence."""
 

@@ -42,5 +42,11 @@ class Limits:
     """Idle connections kept per endpoint."""
     end_grace_seconds: float = 2.0
     """After the last finish_reason: how long to wait for usage and [DONE]."""
+    stored_answer_seconds: float = 10.0
+    """What one backend has to say whether it keeps what is looked for."""
+    stored_total_seconds: float = 30.0
+    """What all of them have."""
+    stored_idle_seconds: float = 120.0
+    """Between two pieces of a stored answer that is passed on as it comes."""
     write_high_bytes: int = 256 * 1024
     """Above this in a client's buffer we stop reading from its backend."""

@@ -31,6 +31,8 @@ class SimulatedBackend:
         """The text of a good answer."""
         self.hasty: Callable[[Request], Behaviour | None] = lambda request: None
         """What answers a request before its body was read; None, as usual, for nothing."""
+        self.keeps: Callable[[Request], Behaviour | None] = lambda request: None
+        """What answers a request for something that it keeps; None, as usual, for the list of models."""
         self.connections = 0
         """How many were accepted."""
         self.host = ""
@@ -86,8 +88,12 @@ class SimulatedBackend:
                 method, rest.partition(" ")[0], headers, b"", reused, "", self.patience, connection.number
             )
             if method != "POST":
-                await connection.receive_body(headers)
-                await connection.answer(200, models(self.served), "application/json")
+                kept = self.keeps(request)
+                request.body = await connection.receive_body(headers)
+                if kept is not None:
+                    await kept(connection, request)
+                else:
+                    await connection.answer(200, models(self.served), "application/json")
                 continue
             hasty = self.hasty(request)
             if hasty is None:

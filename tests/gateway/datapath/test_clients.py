@@ -69,7 +69,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "stream is a word": (chat_request(b'{"model":"chat","stream":"yes"}'), 400, "invalid_type"),
     "unknown model": (chat_request(chat_body("nope")), 404, "model_not_found"),
     "unknown path": (b"GET /v1/nothing HTTP/1.1\r\nhost: g\r\n\r\n", 404, "unknown_url"),
-    "wrong method": (b"GET /v1/chat/completions HTTP/1.1\r\nhost: g\r\n\r\n", 405, "method_not_supported"),
+    "wrong method": (b"PUT /v1/chat/completions HTTP/1.1\r\nhost: g\r\n\r\n", 405, "method_not_supported"),
     "wrong method for models": (b"DELETE /v1/models HTTP/1.1\r\nhost: g\r\n\r\n", 405, "method_not_supported"),
     "CONNECT": (b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n", 404, "unknown_url"),
 }

@@ -172,11 +172,13 @@ async def test_every_operation_is_counted_by_its_name() -> None:
 @pytest.mark.parametrize("operation", [o.path[1:] for o in OPERATIONS])
 async def test_methods(operation: str) -> None:
     async with simulated("a") as a, line(a) as g:
-        for method in ("GET", "HEAD", "DELETE", "PUT"):
+        listed = operation == "chat/completions"
+        allowed = "POST, GET, OPTIONS" if listed else "POST, OPTIONS"
+        for method in ("HEAD", "DELETE", "PUT", *(() if listed else ("GET",))):
             got = await ask(g.port, operation, method=method)
-            assert (got.status, got.headers["allow"]) == (405, "POST, OPTIONS")
+            assert (got.status, got.headers["allow"]) == (405, allowed)
         got = await ask(g.port, operation, method="OPTIONS")
-        assert (got.status, got.headers["allow"]) == (204, "POST, OPTIONS")
+        assert (got.status, got.headers["allow"]) == (204, allowed)
         assert "content-length" not in got.headers
         assert not a.seen
 
@@ -190,7 +192,7 @@ async def test_methods(operation: str) -> None:
         ),
         ("chat/completions", "the base URL of a client ends in /v1 here"),
         ("models", "the base URL of a client ends in /v1 here"),
-        ("v1/responses/resp_1", "what a backend has stored is not relayed: ask the backend itself"),
+        ("v1/conversations/conv_1", "conversations are not relayed: ask the backend itself"),
     ],
 )
 async def test_unknown_address_says_what_there_is(where: str, hint: str) -> None:

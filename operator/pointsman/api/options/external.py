@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from pointsman.api.base import ApiModel, Rule, Text
 from pointsman.api.references import CaBundleRef, LocalRef, SecretRef
+
+
+class Stored(StrEnum):
+    """What clients may reach, through a gateway, of what the server keeps under its key."""
+
+    NONE = "None"
+    BY_ID = "ById"
+    ALL = "All"
 
 
 class ExternalOptions(ApiModel):
@@ -44,4 +53,10 @@ class ExternalOptions(ApiModel):
         default=None,
         description="A Secret of type kubernetes.io/tls (tls.crt, tls.key): the certificate that the gateways show the"
         " server, where it wants one (mutual TLS).",
+    )
+    stored: Stored = Field(
+        default=Stored.BY_ID,
+        description="What clients may reach of what the server keeps under this key, whoever made it: None; ById:"
+        " chats and responses whose id they know, to read, change, cancel and delete them; All: also the list of stored"
+        " chats, and the deletion of models that a route names.",
     )

@@ -13,11 +13,15 @@ from urllib.parse import unquote_to_bytes
 from pointsman.dialects.features import TASK_HEADER, UNKNOWN_TASK
 from pointsman.dialects.openai import TASK_FIELD, complaint_body, model_body, models_body, take_task
 from pointsman.dialects.openai_operations import OPERATIONS
+from pointsman.dialects.openai_stored import WrongMethod
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest, Complaint
+from pointsman.gateway.front import keeping
 from pointsman.gateway.front.request_reader import Request
 from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.client import Served
 from pointsman.gateway.relay.exchange import Exchange
+from pointsman.gateway.relay.lookup import OPERATION, Lookup
 
 if TYPE_CHECKING:
     from pointsman.gateway.front.server import ClientConnection
@@ -28,13 +32,14 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
 _OPERATIONS = {b"/v1" + operation.path.encode(): operation for operation in OPERATIONS}
 MODELS = b"/v1/models"
-_STORED = (b"/v1/responses/", b"/v1/chat/completions/", b"/v1/conversations")
+CHATS = b"/v1/chat/completions"
+_CONVERSATIONS = b"/v1/conversations"
 _THERE_IS = f"there is POST {', '.join(p.decode() for p in _OPERATIONS)}, GET {MODELS.decode()}"
 _NAMES_SHOWN = 50
 
 
-def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchange | None:
-    """Begins an operation and returns its exchange, or answers at once and returns None."""
+def enter(path: DataPath, client: ClientConnection, request: Request) -> Served | None:
+    """Begins what is asked and returns it, or answers at once and returns None."""
     headers = request.headers
     request_id = headers.get(b"x-request-id")
     if request_id is None or _REQUEST_ID.fullmatch(request_id) is None:
@@ -43,14 +48,36 @@ def enter(path: DataPath, client: ClientConnection, request: Request) -> Exchang
     if operation is not None:
         if request.method == b"POST":
             return _generate(path, client, operation, request, request_id)
-        _refuse_method(path, client, request, request_id, b"POST", operation.name)
+        if request.method == b"GET" and request.path == CHATS:
+            return _look_up(path, client, request, request_id)
+        allowed = b"POST, GET" if request.path == CHATS else b"POST"
+        _refuse_method(path, client, request, request_id, allowed, operation.name)
     elif request.path == MODELS or request.path.startswith(MODELS + b"/"):
         if request.method in (b"GET", b"HEAD"):
             _models(path, client, request, request_id)
+        elif request.method == b"DELETE" and len(request.path) > len(MODELS) + 1:
+            return _look_up(path, client, request, request_id)
         else:
-            _refuse_method(path, client, request, request_id, b"GET, HEAD", "models")
+            _refuse_method(path, client, request, request_id, b"GET, HEAD, DELETE", "models")
     else:
+        return _look_up(path, client, request, request_id)
+    return None
+
+
+def _look_up(path: DataPath, client: ClientConnection, request: Request, request_id: bytes) -> Lookup | None:
+    """Begins to look for what a backend keeps, if that is what the address names."""
+    wanted = keeping.wanted(path, request) if request.path.startswith(b"/v1/") else None
+    if wanted is None:
         _no(path, client, request, request_id, unknown_url(request.method, request.path))
+    elif isinstance(wanted, Complaint):
+        _no(path, client, request, request_id, wanted, operation=OPERATION)
+    elif isinstance(wanted, WrongMethod):
+        _refuse_method(path, client, request, request_id, ", ".join(wanted.allowed).encode(), OPERATION)
+    else:
+        question, places = wanted
+        path.meter.request_started()
+        trace = _trace(request.headers)
+        return Lookup(path, client, question, places, request_id, trace, request.keep_alive, path.clock())
     return None
 
 
@@ -59,8 +86,8 @@ def unknown_url(method: bytes, path: bytes) -> Complaint:
     text = f"{method.decode('ascii', 'replace')} {path[:128].decode('ascii', 'replace')}"
     if b"/v1" + path in _OPERATIONS or b"/v1" + path == MODELS:
         hint = "the base URL of a client ends in /v1 here"
-    elif path.startswith(_STORED):
-        hint = "what a backend has stored is not relayed: ask the backend itself"
+    elif path.startswith(_CONVERSATIONS):
+        hint = "conversations are not relayed: ask the backend itself"
     else:
         hint = _THERE_IS
     return Complaint(404, f"Unknown request URL: {text}: {hint}", "unknown_url")

@@ -30,11 +30,14 @@ _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding"))
 class Request:
     """A whole request."""
 
-    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path")
+    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path", "query")
 
     def __init__(
-        self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes, keep_alive: bool, http10: bool
-    ) -> None:
+        self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes, keep_alive: bool, http10: bool,
+        query: bytes = b"",
+    ) -> None:  # fmt: skip
+        self.query = query
+        """What follows the path's question mark."""
         self.method = method
         self.path = path
         """Without the query."""
@@ -194,13 +197,17 @@ class RequestReader:
                 return
         pieces = self._pieces
         url = self._url
+        query = b""
+        if url.find(b"?") >= 0:
+            url, _, query = url.partition(b"?")
         request = Request(
             parser.get_method(),
-            url if url.find(b"?") < 0 else url.partition(b"?")[0],
+            url,
             self._headers,
             pieces[0] if len(pieces) == 1 else b"".join(pieces),
             parser.should_keep_alive() and not self.upgraded,
             parser.get_http_version() == "1.0",
+            query,
         )
         self.ready.append(request)
         self._url = b""

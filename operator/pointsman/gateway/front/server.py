@@ -21,9 +21,8 @@ from pointsman.gateway.front import doors
 from pointsman.gateway.front.request_reader import ALWAYS_WANTED, RequestReader
 from pointsman.gateway.insight.events import Event, TableChanged
 from pointsman.gateway.relay import replies
-from pointsman.gateway.relay.client import Client
+from pointsman.gateway.relay.client import Client, Served
 from pointsman.gateway.relay.datapath import DataPath
-from pointsman.gateway.relay.exchange import Exchange
 from pointsman.gateway.relay.wheel import NEVER
 
 COUNTED_BYTES = 16 * 1024
@@ -44,7 +43,7 @@ class ClientConnection(Client):
         self._limits = path.limits
         self._reader = RequestReader(path.limits, server.wanted)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._exchange: Exchange | None = None
+        self._exchange: Served | None = None
         self._stash = bytearray()
         self._reading = True
         self._pumping = False

@@ -1,4 +1,4 @@
-"""What a relayed request asks of the connection that it came on."""
+"""What a request that is being answered and the connection that it came on ask of each other."""
 
 from __future__ import annotations
 
@@ -42,4 +42,29 @@ class Client:
 
     def set_deadline(self, deadline: float) -> None:
         """When the request wants to be woken."""
+        raise NotImplementedError
+
+
+class Served:
+    """A request that is being answered."""
+
+    __slots__ = ("once",)
+
+    def __init__(self) -> None:
+        self.once = False
+        """The body is not kept once it was sent."""
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def client_gone(self) -> None:
+        """Nobody waits for its answer any more."""
+        raise NotImplementedError
+
+    def client_slow(self, slow: bool) -> None:
+        """The client does not take what it is sent, or takes it again."""
+        raise NotImplementedError
+
+    def on_deadline(self, now: float) -> None:
+        """The moment has come for which it asked."""
         raise NotImplementedError

@@ -28,7 +28,7 @@ from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.answers import Refusal
 from pointsman.gateway.relay.attempt import NEVER, Attempt
-from pointsman.gateway.relay.client import Client
+from pointsman.gateway.relay.client import Client, Served
 from pointsman.gateway.relay.timing import timing
 from pointsman.gateway.relay.waiting import Waiting, counted
 from pointsman.gateway.upstream.roster import Entry, Lane
@@ -46,11 +46,11 @@ _NOTHING: frozenset[tuple[Awaited, int]] = frozenset()
 _NOBODY_ASKED = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
 
 
-class Exchange:
+class Exchange(Served):
     __slots__ = (
         "_committed", "_done", "_empty", "_entry", "_fallback", "_features", "_headers", "_last", "_overhead_us",
         "_roster", "_status", "_unfit", "_waited", "client", "clock", "hedge_at", "id", "keep_alive", "limits",
-        "mark", "once", "operation", "path", "paused", "request", "route", "running", "started", "state", "total_at",
+        "mark", "operation", "path", "paused", "request", "route", "running", "started", "state", "total_at",
         "trace", "tried", "waiting",
     )  # fmt: skip
 
@@ -58,6 +58,7 @@ class Exchange:
         self, path: DataPath, client: Client, operation: Operation, request: ChatRequest, entry: Entry,
         headers: dict[bytes, bytes], request_id: bytes, trace: bytes, fallback: bool, keep_alive: bool, started: float,
     ) -> None:  # fmt: skip
+        super().__init__()
         self.path = path
         self.state = path.state
         self.clock = path.clock
@@ -95,8 +96,6 @@ class Exchange:
         self._done = False
         self._status = 200
         self._overhead_us = 0
-        self.once = False
-        """The body is not kept once it was sent."""
         self.hedge_at = NEVER
         """When another target is asked beside the one that is slow to begin."""
         self.waiting: Waiting | None = None

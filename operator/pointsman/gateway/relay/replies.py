@@ -46,6 +46,17 @@ def surrendered(given: Surrender, tried: list[Tried], request_id: bytes, keep_al
     return whole(given.status, JSON, extra, error_body(given.message, "upstream_error", given.code), keep_alive)
 
 
+def gave_up(given: Surrender, asked: int, request_id: bytes, keep_alive: bool) -> bytes:
+    """The whole answer to who asked for what could not be had of any backend."""
+    extra = b"x-pointsman-attempts: %d\r\nx-request-id: %b\r\n" % (asked, request_id)
+    if given.retry_after is not None:
+        extra += b"retry-after: %d\r\n" % ceil(given.retry_after)
+    if given.retry_useless:
+        extra += b"x-should-retry: false\r\n"
+    kind = "invalid_request_error" if given.status == 404 else "upstream_error"
+    return whole(given.status, JSON, extra, error_body(given.message, kind, given.code), keep_alive)
+
+
 def stream_head(content_type: bytes, extra: bytes, *, chunked: bool, keep_alive: bool) -> bytes:
     """The head of an answer whose length is not known yet."""
     return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncache-control: no-cache\r\n%b%b%b\r\n" % (

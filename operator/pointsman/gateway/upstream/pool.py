@@ -58,6 +58,11 @@ class EndpointPool:
             head = self._heads[path, stream] = line + self._headers + b"accept: %b\r\n" % accept
         return head
 
+    def asking(self, method: str, target: str) -> bytes:
+        """The same for another method; `target` is a path of the API with its query."""
+        line = f"{method} {self._origin}{self.endpoint.base_path}{target} HTTP/1.1\r\n".encode("latin-1")
+        return line + self._headers + b"accept: application/json, text/event-stream\r\n"
+
     def take(self, now: float) -> UpstreamConnection | None:
         idle = self._idle
         while idle:

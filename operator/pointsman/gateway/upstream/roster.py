@@ -120,7 +120,7 @@ class Roster:
         if lane is None:
             # The endpoint may be gone from the book already, for a request that started before it went.
             machine = self._health.machine(endpoint.key) or EndpointMachine(thresholds(target.backend), self._clock())
-            lane = self._lanes[key] = Lane(target, endpoint, machine, self._pool(target.backend, endpoint))
+            lane = self._lanes[key] = Lane(target, endpoint, machine, self.pool(target.backend, endpoint))
         return lane
 
     def sweep(self, now: float) -> None:
@@ -139,7 +139,7 @@ class Roster:
         seats = tuple(self.lane(t, e) for t in tier.targets for e in t.backend.endpoints)
         return Entry(name, route, tier, seats, rules)
 
-    def _pool(self, backend: Backend, endpoint: Endpoint) -> EndpointPool:
+    def pool(self, backend: Backend, endpoint: Endpoint) -> EndpointPool:
         pool = self._pools.get(endpoint.key)
         if pool is None:
             pool = EndpointPool(backend, endpoint, self._dialer, self._limits, self._clock)
