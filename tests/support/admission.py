@@ -142,6 +142,7 @@ CASES = [
             limits={"maxQueued": 4},
             llamaCpp={
                 "mode": "Embeddings",
+                "pooling": "Last",
                 "parallel": 4,
                 "gpuLayers": 0,
                 "threads": 2,
@@ -165,6 +166,11 @@ CASES = [
                 "writable": ["/var/cache/serve"],
             },
         ),
+    ),
+    Case(
+        "pooling without embeddings",
+        engine("LlamaCpp", llamaCpp={"pooling": "Mean"}),
+        "pooling belongs to mode Embeddings",
     ),
     Case("custom without an image", without(engine("Custom"), "spec", "image"), "engine Custom needs image"),
     Case("custom without its port", without(engine("Custom"), "spec", "custom"), "custom.port where it listens"),

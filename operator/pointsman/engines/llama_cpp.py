@@ -40,7 +40,7 @@ FLAGS = {
     "-ctk": "llamaCpp.kvCacheType", "--cache-type-k": "llamaCpp.kvCacheType",
     "-ctv": "llamaCpp.kvCacheType", "--cache-type-v": "llamaCpp.kvCacheType",
     "--embedding": "llamaCpp.mode", "--embeddings": "llamaCpp.mode",
-    "--chat-template": "llamaCpp.chatTemplate",
+    "--pooling": "llamaCpp.pooling", "--chat-template": "llamaCpp.chatTemplate",
 }  # fmt: skip
 """Flags that `extraArgs` must not hold, and the field to use."""
 VARIABLES = (
@@ -102,6 +102,7 @@ def _arguments(spec: LLMBackendSpec) -> list[str]:
         "--flash-attn": None if o.flash_attention is None else o.flash_attention.value.lower(),
         "--cache-type-k": o.kv_cache_type,
         "--cache-type-v": o.kv_cache_type,
+        "--pooling": None if o.pooling is None else o.pooling.value.lower(),
         "--chat-template": None if o.chat_template is None else literal(o.chat_template),
     }
     switches = {"--embeddings": o.mode is LlamaCppMode.EMBEDDINGS}

@@ -66,8 +66,8 @@ VLLM: dict[str, Any] = {
     "trustRemoteCode": True, "extraArgs": ["--seed", "1"],
 }  # fmt: skip
 LLAMA_CPP: dict[str, Any] = {
-    "mode": "Embeddings", "parallel": 4, "gpuLayers": 20, "threads": 3, "flashAttention": "On", "kvCacheType": "q8_0",
-    "chatTemplate": TEMPLATE, "extraArgs": ["--ubatch-size", "1024"],
+    "mode": "Embeddings", "pooling": "Mean", "parallel": 4, "gpuLayers": 20, "threads": 3, "flashAttention": "On",
+    "kvCacheType": "q8_0", "chatTemplate": TEMPLATE, "extraArgs": ["--ubatch-size", "1024"],
 }  # fmt: skip
 CUSTOM: dict[str, Any] = {
     "port": 9000, "probePath": "/ready", "command": ["/bin/serve"], "args": ["--model", "$(MODEL_PATH)"],
@@ -226,7 +226,7 @@ def test_field_acts(field: str) -> None:
 @pytest.mark.parametrize("field", BLOCK_CHANGES)
 def test_field_of_an_engine_acts(field: str) -> None:
     block, _, name = field.partition(".")
-    least = OURS[block].get(block, {})
+    least = OURS[block].get(block, {}) | ({"mode": "Embeddings"} if name == "pooling" else {})
     before, after = (
         backend(OURS[block] | {block: options}) for options in (least, least | {name: BLOCK_CHANGES[field]})
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import Field
 
-from pointsman.api.base import ApiModel
+from pointsman.api.base import ApiModel, Rule
 from pointsman.api.options.flags import ChatTemplate, Flags, FormatName
 
 
@@ -17,6 +18,14 @@ class LlamaCppMode(StrEnum):
     EMBEDDINGS = "Embeddings"
 
 
+class Pooling(StrEnum):
+    """How the vectors of all tokens become one."""
+
+    MEAN = "Mean"
+    CLS = "Cls"
+    LAST = "Last"
+
+
 class FlashAttention(StrEnum):
     ON = "On"
     OFF = "Off"
@@ -25,9 +34,21 @@ class FlashAttention(StrEnum):
 class LlamaCppOptions(ApiModel):
     """Options of llama.cpp's server, each a flag of it; its own default rules where one is not given."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.pooling) || self.mode == 'Embeddings'",
+            "pooling belongs to mode Embeddings: set it, or remove pooling",
+            lambda o: o.pooling is None or o.mode is LlamaCppMode.EMBEDDINGS,
+        ),
+    )
+
     mode: LlamaCppMode = Field(
         default=LlamaCppMode.GENERATION,
         description="What it is for: embeddings (--embeddings) take a server of their own.",
+    )
+    pooling: Pooling | None = Field(
+        default=None,
+        description="How an embedding is made of its tokens' (--pooling), for a model that does not say.",
     )
     parallel: int | None = Field(
         default=None,
