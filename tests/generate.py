@@ -21,7 +21,7 @@ def render() -> dict[str, str]:
     out = {}
     for name, text in crd.render().items():
         out[f"crds/{name}"] = out[f"charts/pointsman/files/crds/{name}"] = text
-    rules = {"operator": rbac.rules(), "lease": rbac.lease_rules()}
+    rules = {"operator": rbac.rules(), "cluster": rbac.cluster_rules(), "lease": rbac.lease_rules()}
     out["charts/pointsman/files/rbac.yaml"] = HEAD + yaml.safe_dump(rules, sort_keys=False, width=120)
     pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["render"]()
     out["docs/fault-coverage.md"] = coverage.page()

@@ -18,7 +18,7 @@ from tests.operator.bench import Bench
 from tests.operator.paper import PaperNode
 
 from pointsman.kube.connect import Connection, connect
-from pointsman.kube.rbac import lease_rules, rules
+from pointsman.kube.rbac import cluster_rules, lease_rules, rules
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 SYSTEM = "pointsman-system"
@@ -38,7 +38,7 @@ def cluster(control_plane: Cluster) -> Iterator[Cluster]:  # noqa: F811
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "operator", "namespace": SYSTEM}},
         {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": "pointsman-operator"},
-         "rules": rules()},
+         "rules": [*rules(), *cluster_rules()]},
         {"apiVersion": f"{rbac}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "pointsman-operator"},
          "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "pointsman-operator"}, "subjects": subject},
         {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": "operator", "namespace": SYSTEM},

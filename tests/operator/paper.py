@@ -20,10 +20,23 @@ HEARTBEAT_SECONDS = 10.0
 
 
 class PaperNode:
-    """Keeps the node alive from a thread of its own."""
+    """Keeps a node alive from a thread of its own. What is changed by `change` is so at once, and stays."""
 
-    def __init__(self, kubeconfig: str) -> None:
+    def __init__(
+        self,
+        kubeconfig: str,
+        name: str = NODE,
+        *,
+        extended: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        taints: list[dict[str, str]] | None = None,
+    ) -> None:
+        """`extended`: resources that a device plugin would report, such as nvidia.com/gpu."""
         self._kubeconfig = kubeconfig
+        self.name = name
+        self._extended = extended or {}
+        self._labels = {"kubernetes.io/hostname": name, **(labels or {})}
+        self._taints = taints
         self._stop = threading.Event()
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._beat()), daemon=True)
@@ -37,32 +50,57 @@ class PaperNode:
         self._stop.set()
         self._thread.join(10)
 
+    async def change(
+        self,
+        api: Connection,
+        *,
+        extended: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        taints: list[dict[str, str]] | None = None,
+    ) -> None:
+        """What is given is so from now on: the resources, further labels, the taints."""
+        if extended is not None:
+            self._extended = extended
+        self._labels |= labels or {}
+        if taints is not None:
+            self._taints = taints or None
+        await self._write(api)
+
     async def _beat(self) -> None:
         async with await connect(self._kubeconfig) as api:
-            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {
-                "kubernetes.io/hostname": NODE}}}  # fmt: skip
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": self._labels}}
             try:
-                await api.request("GET", f"/api/v1/nodes/{NODE}")
+                await api.request("GET", f"/api/v1/nodes/{self.name}")
             except NotFound:
                 await api.request("POST", "/api/v1/nodes", body=node)
-            room = {"cpu": "64", "memory": "256Gi", "pods": "500", "ephemeral-storage": "100Gi"}
             while not self._stop.is_set():
-                now = _now()
-                ready = {"type": "Ready", "status": "True", "reason": "Paper", "message": "",
-                         "lastHeartbeatTime": now, "lastTransitionTime": now}  # fmt: skip
-                status = {"capacity": room, "allocatable": room, "conditions": [ready]}
-                path = f"/api/v1/nodes/{NODE}/status"
-                await api.request("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
-                taints = {"spec": {"taints": None}}
-                await api.request("PATCH", f"/api/v1/nodes/{NODE}", body=taints, content_type=MERGE_PATCH)
+                await self._write(api)
                 self._up.set()
                 await asyncio.to_thread(self._stop.wait, HEARTBEAT_SECONDS)
-            await api.request("DELETE", f"/api/v1/nodes/{NODE}")
+            await api.request("DELETE", f"/api/v1/nodes/{self.name}")
+
+    async def _write(self, api: Connection) -> None:
+        now = _now()
+        ready = {"type": "Ready", "status": "True", "reason": "Paper", "message": "",
+                 "lastHeartbeatTime": now, "lastTransitionTime": now}  # fmt: skip
+        room = {"cpu": "64", "memory": "256Gi", "pods": "500", "ephemeral-storage": "100Gi", **self._extended}
+        status = {"capacity": room, "allocatable": room, "conditions": [ready]}
+        path = f"/api/v1/nodes/{self.name}"
+        await api.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE_PATCH)
+        body = {"metadata": {"labels": self._labels}, "spec": {"taints": self._taints}}
+        await api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
 
 
-async def pods_of(api: Connection, namespace: str, labels: str) -> list[Obj]:
+async def pods_of(api: Connection, namespace: str, labels: str, *, ending: bool = False) -> list[Obj]:
+    """`ending`: those too that are being deleted."""
     found, _ = await Client(api).list(PODS, namespace, labels=labels)
-    return [p for p in found if not p["metadata"].get("deletionTimestamp")]
+    return [p for p in found if ending or not p["metadata"].get("deletionTimestamp")]
+
+
+async def gone(api: Connection, pod: Obj) -> None:
+    """The pod has ended, and its node says so."""
+    path = PODS.path(pod["metadata"]["namespace"], name_of(pod))
+    await api.request("DELETE", path, body={"gracePeriodSeconds": 0})
 
 
 async def report(api: Connection, pod: Obj, status: dict[str, Any]) -> None:

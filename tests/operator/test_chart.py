@@ -15,6 +15,7 @@ from pointsman.controllers.gateway_children import children
 from pointsman.controllers.settings import Settings
 from pointsman.domain.proxies import Proxy, read_proxies
 from pointsman.domain.references import References
+from pointsman.engines.gpus import GpuProfile
 
 VALUES = yaml.safe_load((chart.CHART / "values.yaml").read_text())
 OTHER: dict[str, Any] = {
@@ -28,6 +29,7 @@ OTHER: dict[str, Any] = {
     "gateway.nodeSelector": {"a": "b"},
     "gateway.tolerations": [{"key": "a", "operator": "Exists"}],
     "gateway.removeAfter": "1m",
+    "gpuProfiles": {"a100": {"product": "NVIDIA-A100-SXM4-80GB", "memory": "80Gi"}},
     "gateway.proxy.httpsProxy": "http://proxy.example:3128",
     "gateway.proxy.httpProxy": "http://proxy.example:3128",
 }
@@ -106,6 +108,26 @@ def test_the_proxy_of_the_values_is_the_environment_of_each_gateway() -> None:
 def test_without_a_proxy_a_gateway_has_no_such_variable() -> None:
     (deployment,) = [o for o in children("ns", Settings(), References()) if o["kind"] == "Deployment"]
     assert "env" not in deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_the_gpu_profiles_of_the_values_are_those_of_the_operator() -> None:
+    profile = {"vendor": "AMD", "product": "p", "resourceName": "amd.com/gpu", "memory": "192Gi",
+               "nodeSelector": {"a": "b"}, "tolerations": [{"key": "a", "operator": "Exists"}],
+               "runtimeClassName": "r"}  # fmt: skip
+    rendered = [d for d in yaml.safe_load_all(chart.template({"gpuProfiles": {"mi300x": profile}})) if d]
+    (config,) = [d["data"]["config.yaml"] for d in rendered if d["kind"] == "ConfigMap"]
+    settings = Settings.model_validate(yaml.safe_load(config))
+    assert settings.gpu_profiles["mi300x"].to_api() == profile
+    assert set(profile) == {f.alias or n for n, f in GpuProfile.model_fields.items()}
+    with pytest.raises(RuntimeError, match="produkt"):
+        chart.template({"gpuProfiles": {"mi300x": {"produkt": "p"}}})
+
+
+def test_only_a_cluster_wide_operator_may_list_nodes() -> None:
+    for values, kinds in (({}, {"ClusterRole"}), ({"namespaces": ["team-a"]}, set())):
+        rendered = [d for d in yaml.safe_load_all(chart.template(values)) if d]
+        having = {d["kind"] for d in rendered for r in d.get("rules") or () if "nodes" in r["resources"]}
+        assert having == kinds
 
 
 def test_a_proxy_of_another_kind_is_refused() -> None:

@@ -208,6 +208,25 @@ CASES = [
         engine("Custom", custom={"port": 1, "writable": ["cache"]}),
         "must be an absolute path such as /var/cache/engine",
     ),
+    Case("GPUs of a profile", ollama(gpu={"profile": "a100"})),
+    Case(
+        "GPUs of a product",
+        ollama(gpu={"count": 8, "vendor": "AMD", "product": "AMD_Instinct_MI300X_OAM", "memory": "192Gi"}),
+    ),
+    Case(
+        "a product of a vendor that is plain from the resource",
+        ollama(gpu={"product": "Max_1550", "resourceName": "gpu.intel.com/xe"}),
+    ),
+    Case(
+        "a profile and more",
+        ollama(gpu={"profile": "a100", "memory": "80Gi"}),
+        "gpu.profile says what kind of GPU it is: remove vendor, product, resourceName and memory",
+    ),
+    Case(
+        "a product of nobody",
+        ollama(gpu={"product": "x", "resourceName": "example.com/gpu"}),
+        "gpu.product is a label of the vendor's: set gpu.vendor",
+    ),
     Case("external", external()),
     Case(
         "external with a secret",

@@ -7,7 +7,7 @@ status says (`backend_status.py`).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -22,13 +22,17 @@ from pointsman.controllers import causes, pull_job, unreadable
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.carry_out import Refused, carry_out
 from pointsman.controllers.context import Context
+from pointsman.controllers.nodes import Nodes
 from pointsman.controllers.observed import Observed, Problem
+from pointsman.controllers.placing import GpuView, Holder
 from pointsman.controllers.plan_backend import Plan, plan
+from pointsman.controllers.settings import Settings
 from pointsman.controllers.status_writer import StatusWriter
 from pointsman.domain.compiling import ca_bundle, missing_secret
 from pointsman.domain.folding import Health, fold_backend
 from pointsman.domain.references import references
 from pointsman.engines.drivers import DRIVERS
+from pointsman.engines.gpus import UnknownGpu, need, resolve
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import (
     BACKENDS,
@@ -68,6 +72,7 @@ class BackendController:
         self._context = context
         self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(context, figures=without_figures)
         self._events: dict[str, _EventsRead] = {}
+        self._nodes = Nodes(context.client, context.clock)
 
     async def reconcile(self, namespace: str, name: str) -> Again:
         """Raises `ApiError` and `RetryLater`: try again later."""
@@ -117,6 +122,11 @@ class BackendController:
         if not DRIVERS[backend.spec.engine].runs_pods:
             missing = await self._missing(backend)
             return Observed(backend, context.settings, context.clock(), health=health, missing=missing, refused=refused)
+        mistaken: Problem | None = None
+        try:
+            backend = written_out(backend, context.settings)
+        except UnknownGpu as error:
+            mistaken = Problem(Reason.INVALID_SPEC, str(error))
         existing = backend.spec.storage_or_default.existing_claim
         if not backend.spec.needs_store:
             claim = None
@@ -142,8 +152,35 @@ class BackendController:
             pull_pods=pull_pods,
             progress=progress,
             health=health,
+            gpus=None if mistaken else await self._gpus(backend, pods),
+            mistaken=mistaken,
             refused=refused,
         )
+
+    async def _gpus(self, backend: LLMBackend, pods: list[Obj]) -> GpuView | None:
+        """What GPUs it wants; of the nodes' and of who holds them only what something depends on."""
+        if backend.spec.gpu is None:
+            return None
+        view = GpuView(backend.spec, need(backend.spec.gpu), backend.meta.namespace)
+        if all((p.get("spec") or {}).get("nodeName") for p in pods):
+            return view
+        return replace(view, nodes=await self._nodes.gpus(), holders=tuple(self._holders()))
+
+    def _holders(self) -> Iterator[Holder]:
+        """The pods of all backends that have GPUs."""
+        context = self._context
+        for namespace in context.cache.namespaces(BACKENDS):
+            for other in context.backends(namespace):
+                if other.spec.gpu is None:
+                    continue
+                with suppress(UnknownGpu):
+                    gpu = written_out(other, context.settings).spec.gpu
+                    assert gpu is not None
+                    wanted = need(gpu)
+                    for pod in context.cache.labelled(PODS, namespace, meta.BACKEND_LABEL, other.meta.name):
+                        node = (pod.get("spec") or {}).get("nodeName")
+                        if node and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+                            yield Holder(namespace, other.meta.name, node, wanted.resource, wanted.count)
 
     def _jobs(self, backend: LLMBackend, claim: Obj | None) -> Mapping[str, Obj]:
         """The pulls this backend owns, and those it could share."""
@@ -208,6 +245,12 @@ class BackendController:
                 self._events[uid] = known
             out[uid] = known.events
         return out
+
+
+def written_out(backend: LLMBackend, settings: Settings) -> LLMBackend:
+    """The backend with the profile of its GPUs written out. Raises `UnknownGpu`."""
+    spec = resolve(backend.spec, settings.gpu_profiles)
+    return backend if spec is backend.spec else replace(backend, spec=spec)
 
 
 def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:

@@ -95,7 +95,7 @@ def _judge(seen: Observed, plan: Plan, views: tuple[ModelView, ...]) -> _Judged:
     if not DRIVERS[seen.backend.spec.engine].runs_pods:
         return _judge_external(seen)
     problem = plan.problem or seen.refused
-    cause = root_cause(seen.deployment, seen.claim, seen.pods, seen.events)
+    cause = root_cause(seen.deployment, seen.claim, seen.pods, seen.events, seen.gpus)
     pulled = models_pulled(views) if views else Verdict(False, Reason.WAITING_FOR_POD, _why(problem, plan))
     available = _available(seen, cause)
     healthy = _healthy(seen)

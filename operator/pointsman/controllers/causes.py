@@ -13,6 +13,8 @@ from typing import Any
 
 from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import unix
+from pointsman.controllers.placing import GpuView, unschedulable
+from pointsman.engines import last_words
 from pointsman.kube.resources import Obj, is_deleting, name_of, uid_of
 
 STUCK_SECONDS = 10.0
@@ -36,17 +38,24 @@ class Cause:
 
 
 def root_cause(
-    deployment: Obj | None, claim: Obj | None, pods: Iterable[Obj], events: Mapping[str, tuple[Obj, ...]]
+    deployment: Obj | None,
+    claim: Obj | None,
+    pods: Iterable[Obj],
+    events: Mapping[str, tuple[Obj, ...]],
+    gpus: GpuView | None = None,
 ) -> Cause | None:
     """The cause that speaks for the backend; None when no child says that something is wrong."""
     if (refused := _refused(deployment)) is not None:
         return refused
-    causes = [c for pod in sorted(pods, key=_born, reverse=True) if (c := pod_cause(pod, claim, events)) is not None]
+    newest = sorted(pods, key=_born, reverse=True)
+    causes = [c for pod in newest if (c := pod_cause(pod, claim, events, gpus)) is not None]
     return causes[0] if causes else None
 
 
-def pod_cause(pod: Obj, claim: Obj | None, events: Mapping[str, tuple[Obj, ...]]) -> Cause | None:
-    """What is wrong with one pod."""
+def pod_cause(
+    pod: Obj, claim: Obj | None, events: Mapping[str, tuple[Obj, ...]], gpus: GpuView | None = None
+) -> Cause | None:
+    """What is wrong with one pod. `gpus`: None for a pod that wants none."""
     if is_deleting(pod) or is_ready(pod):
         return None
     status = pod.get("status") or {}
@@ -54,7 +63,7 @@ def pod_cause(pod: Obj, claim: Obj | None, events: Mapping[str, tuple[Obj, ...]]
         message = str(unscheduled.get("message") or "")
         if _VOLUME_WORDS.search(message):
             return Cause(Reason.VOLUME_UNBOUND, _volume(message, claim, events))
-        return Cause(Reason.UNSCHEDULABLE, f"no node can take the pod: {message}")
+        return Cause(Reason.UNSCHEDULABLE, unschedulable(message, gpus))
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         if (cause := _container(container)) is not None:
             return cause
@@ -139,6 +148,8 @@ def _container(status: Mapping[str, Any]) -> Cause | None:
             " smaller model",
         )
     if reason == "CrashLoopBackOff" or (last.get("exitCode") and not status.get("started")):
+        if (known := last_words.read(str(last.get("message") or ""))) is not None:
+            return Cause(known.reason, known.sentence)
         code = last.get("exitCode")
         return Cause(Reason.CRASH_LOOP, f"container {status.get('name')} ended with exit code {code}: read its log")
     return None

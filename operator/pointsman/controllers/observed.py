@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pointsman.api import meta
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend
+from pointsman.controllers.placing import GpuView
 from pointsman.controllers.settings import Settings
 from pointsman.domain.folding import Health
 from pointsman.domain.report import PullProgress
@@ -45,6 +46,10 @@ class Observed:
     health: Health = field(default_factory=Health)
     events: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
     """Events of children that are stuck, by the child's UID."""
+    gpus: GpuView | None = None
+    """None for a backend that wants none."""
+    mistaken: Problem | None = None
+    """What the spec names and the installation does not have."""
     missing: Problem | None = None
     """What is wrong with the Secret or the CA bundle that an External names."""
     refused: Problem | None = None

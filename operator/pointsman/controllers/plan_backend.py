@@ -143,6 +143,8 @@ def taken(live: Obj) -> Problem:
 
 def _invalid(seen: Observed) -> Problem | None:
     spec = seen.backend.spec
+    if seen.mistaken is not None:
+        return seen.mistaken
     if (sentence := DRIVERS[spec.engine].problem(spec)) is not None:
         return Problem(Reason.INVALID_SPEC, sentence)
     for index, model in enumerate(spec.models):

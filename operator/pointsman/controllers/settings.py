@@ -17,6 +17,7 @@ from pointsman.api import meta
 from pointsman.api.engine import Engine
 from pointsman.api.pods import Resources, Toleration
 from pointsman.api.scalars import Duration, ObjectName, seconds
+from pointsman.engines.gpus import GpuProfile
 
 DEFAULT_IMAGE = f"ghcr.io/pointsman/pointsman:{__version__}"
 DEFAULT_OLLAMA = "docker.io/ollama/ollama:0.17.4"
@@ -106,6 +107,8 @@ class Settings(_Part):
     engines: EnginesSettings = EnginesSettings()
     gateway: GatewaySettings = GatewaySettings()
     pull: PullSettings = PullSettings()
+    gpu_profiles: dict[str, GpuProfile] = Field(default_factory=dict)
+    """Kinds of GPU that a backend may name with `spec.gpu.profile`."""
     lease: LeaseSettings = LeaseSettings()
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """Resources reconciled at once."""

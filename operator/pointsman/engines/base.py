@@ -22,6 +22,7 @@ from pointsman.api.model import Model
 from pointsman.api.scalars import amount
 from pointsman.api.sources.place import path
 from pointsman.api.sources.source import parse_source
+from pointsman.engines import gpus
 
 Manifest = dict[str, Any]
 
@@ -124,7 +125,12 @@ def pod_template(
     driver: Driver, spec: LLMBackendSpec, labels: dict[str, str], image: str, store: Store | None, worker: Worker
 ) -> Manifest:
     """The pod template of a backend's Deployment."""
-    container = {**driver.container(spec, image), "imagePullPolicy": worker.pull_policy}
+    container = {
+        **driver.container(spec, image),
+        "imagePullPolicy": worker.pull_policy,
+        # What an engine says before it ends is the only word on why: nobody here reads its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
     if spec.drain_seconds_or_default:
         # A pod that leaves is out of the EndpointSlice at once; its engine must live until its streams are done.
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": spec.drain_seconds_or_default}}}
@@ -200,12 +206,11 @@ def http_probes(get: str, startup_seconds: float) -> Manifest:
 def placement(spec: LLMBackendSpec, store: Store | None) -> Manifest:
     """On which nodes a pod may run that uses this store: the pull Job's pods go by it too."""
     out: Manifest = {}
-    if spec.node_selector:
-        out["nodeSelector"] = dict(spec.node_selector)
+    if selector := {**(spec.node_selector or {}), **(gpus.node_selector(spec.gpu) if spec.gpu else {})}:
+        out["nodeSelector"] = selector
     tolerations = [t.to_api() for t in spec.tolerations or ()]
     if spec.gpu is not None:
-        # Nodes with GPUs are commonly tainted with the resource's own name.
-        tolerations.append({"key": spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"})
+        tolerations += gpus.tolerations(spec.gpu)
     if tolerations:
         out["tolerations"] = tolerations
     if spec.runtime_class_name:
@@ -264,7 +269,8 @@ def resources(spec: LLMBackendSpec) -> Manifest:
     requests = dict(given.requests) if given else {}
     limits = dict(given.limits) if given else {}
     if spec.gpu is not None:
-        requests[spec.gpu.resource_name] = limits[spec.gpu.resource_name] = str(spec.gpu.count)
+        wanted = gpus.need(spec.gpu)
+        requests[wanted.resource] = limits[wanted.resource] = str(wanted.count)
     return {k: v for k, v in (("requests", requests), ("limits", limits)) if v}
 
 

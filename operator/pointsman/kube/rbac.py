@@ -67,6 +67,10 @@ RULES: tuple[Rule, ...] = (
 )
 """In all namespaces (a ClusterRole), or in each that it looks after (a Role)."""
 
+CLUSTER_RULES: tuple[Rule, ...] = (Rule("", ("nodes",), ("list",)),)
+"""Where it looks after all namespaces (a ClusterRole): which GPUs nodes have, read for backends that want some.
+Without this right the scheduler's words are all that a condition says."""
+
 LEASE_RULES: tuple[Rule, ...] = (
     Rule("coordination.k8s.io", ("leases",), ("create",)),
     Rule("coordination.k8s.io", ("leases",), ("get", "update"), (meta.LEASE_NAME,)),
@@ -77,6 +81,11 @@ LEASE_RULES: tuple[Rule, ...] = (
 def rules() -> list[dict[str, Any]]:
     """`RULES` as a Role has them."""
     return [r.to_api() for r in RULES]
+
+
+def cluster_rules() -> list[dict[str, Any]]:
+    """`CLUSTER_RULES` as a ClusterRole has them."""
+    return [r.to_api() for r in CLUSTER_RULES]
 
 
 def lease_rules() -> list[dict[str, Any]]:

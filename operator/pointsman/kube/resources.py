@@ -53,6 +53,8 @@ ROLE_BINDINGS = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebin
 BUDGETS = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 EVENTS = Resource("v1", "Event", "events")
+NODES = Resource("v1", "Node", "nodes")
+"""Of the cluster: listed only."""
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
 
 OURS = (BACKENDS, ROUTES)

@@ -162,6 +162,15 @@ def test_root_cause_of_a_pod(child: Any, reason: str, word: str) -> None:
     assert word in cause.message
 
 
+def test_last_words_of_an_engine_are_the_cause() -> None:
+    container = {"name": "engine", "image": "i", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                 "lastState": {"terminated": {"exitCode": 1, "message": "secret=x\nCUDA out of memory."}}}  # fmt: skip
+    cause = root_cause(None, None, [pod(ready=False, phase="Running", containerStatuses=[container])], {})
+    assert cause is not None
+    assert cause.reason.value == "GpuOutOfMemory"
+    assert "secret" not in cause.message
+
+
 def test_ready_and_starting_pods_have_no_cause() -> None:
     assert root_cause(None, None, [pod(), waiting("ContainerCreating")], {}) is None
 

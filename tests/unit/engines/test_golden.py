@@ -52,6 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "startupTimeout": "20m",
         "drainSeconds": 0,
     },
+    "gpu-amd": {"gpu": {"vendor": "AMD", "count": 2, "product": "AMD_Instinct_MI300X_OAM"}, "nodeSelector": {"a": "b"}},
+    "gpu-intel": {"gpu": {"vendor": "Intel"}},
+    "gpu-mig": {"gpu": {"resourceName": "nvidia.com/mig-1g.10gb", "product": "NVIDIA-A100-SXM4-80GB"}},
     "shared-volume": {"storage": {"accessMode": "ReadWriteMany"}, "nodeSelector": {"zone": "a"}},
     "existing-claim": {"storage": {"existingClaim": f"a-claim-whose-name-is-longer-than-a-label-may-be-{'x' * 20}"}},
 }  # fmt: skip
@@ -126,6 +129,8 @@ CHANGES: dict[str, Any] = {
     "replicas": 2,
     "gpu.count": {"count": 1},
     "gpu.resourceName": {"count": 1, "resourceName": "amd.com/gpu"},
+    "gpu.vendor": {"vendor": "AMD"},
+    "gpu.product": {"product": "NVIDIA-L4"},
     "storage.size": {"size": "60Gi"},
     "storage.storageClassName": {"storageClassName": "fast"},
     "storage.accessMode": {"accessMode": "ReadWriteMany"},
@@ -166,8 +171,10 @@ ELSEWHERE = {
     "engine": "every test here",
     "suspend": "tests/operator/test_backend.py",
     "models.refresh": "tests/unit/controllers/test_refresh.py",
+    "gpu.profile": "tests/unit/engines/test_gpus.py",
+    "gpu.memory": "tests/unit/domain/test_fit.py",
 }
-"""Fields whose effect is no child; where it is tested."""
+"""Fields whose effect is no child by itself; where it is tested."""
 
 
 def rendered(of: LLMBackend) -> list[Any]:
