@@ -440,6 +440,25 @@ CASES = [
         ollama(storage={"existingClaim": "a", "storageClassName": "b"}),
         "existingClaim brings its own storage class",
     ),
+    Case("a volume for each pod", ollama(storage={"mode": "PerPod", "size": "10Gi"})),
+    Case("a claim for each pod", ollama(storage={"mode": "PerPod", "existingClaim": "a"}), "belongs to mode Shared"),
+    Case("pods' volumes kept", ollama(storage={"mode": "PerPod", "retain": True}), "belong to mode Shared"),
+    Case("refresh", ollama(models=[{"name": "a", "source": "ollama://a:1", "refresh": "OnChange"}])),
+    Case(
+        "refresh of a pin",
+        ollama(models=[{"name": "a", "source": "ollama://a:1", "refresh": "OnChange", "digest": "sha256:" + "a" * 64}]),
+        "a model with a digest never changes",
+    ),
+    Case(
+        "refresh of a model that is not ours",
+        external(models=[{"name": "a", "refresh": "OnChange"}]),
+        "refresh needs a source to ask",
+    ),
+    Case(
+        "refresh for each pod",
+        ollama(models=[{"name": "a", "source": "ollama://a:1", "refresh": "OnChange"}], storage={"mode": "PerPod"}),
+        "refresh belongs to storage.mode Shared",
+    ),
     Case("limits", external(limits={"maxInFlight": 16, "maxQueued": 0, "queueTimeout": "2s"})),
     Case("queue of a limit that follows from the engine", ollama(ollama={"parallel": 2}, limits={"maxQueued": 8})),
     Case("queue without a limit", external(limits={"maxQueued": 8}), "set limits.maxInFlight"),
@@ -470,6 +489,12 @@ CHANGES = [
         ollama(storage={"size": "2Gi"}),
         ollama(storage={"size": "1Gi"}),
         "storage.size may grow, never shrink",
+    ),
+    (
+        "another mode",
+        ollama(storage={"mode": "PerPod"}),
+        ollama(),
+        "storage.mode cannot change",
     ),
     (
         "another claim",

@@ -9,7 +9,7 @@ from pydantic import Field
 from pointsman.api.base import ApiModel, ListMap, Rule
 from pointsman.api.engine import Engine
 from pointsman.api.limits import DEFAULT_MAX_QUEUED, DEFAULT_QUEUE_TIMEOUT, Limits
-from pointsman.api.model import Model, Pricing
+from pointsman.api.model import Model, Pricing, Refresh
 from pointsman.api.options.custom import CustomOptions
 from pointsman.api.options.external import ExternalOptions
 from pointsman.api.options.llama_cpp import LlamaCppOptions
@@ -20,7 +20,7 @@ from pointsman.api.probing import DEFAULT_EXTERNAL_PROBE_INTERVAL, DEFAULT_PROBE
 from pointsman.api.references import LocalRef
 from pointsman.api.scalars import Duration, ObjectName, amount, seconds
 from pointsman.api.sources.source import SCHEMES
-from pointsman.api.storage import Storage
+from pointsman.api.storage import Storage, StorageMode
 
 
 def _only(engine: str, field: str) -> str:
@@ -136,6 +136,17 @@ class LLMBackendSpec(ApiModel):
             None,
         ),
         Rule(
+            "self.engine == 'External' || (has(self.storage) ? self.storage.mode : 'Shared') =="
+            " (has(oldSelf.storage) ? oldSelf.storage.mode : 'Shared')",
+            "storage.mode cannot change: create another LLMBackend",
+            None,
+        ),
+        Rule(
+            "!has(self.storage) || self.storage.mode == 'Shared' || self.models.all(m, m.refresh == 'Never')",
+            "refresh belongs to storage.mode Shared: with PerPod each pod pulls what there is at its start",
+            lambda s: not s.fills_pods or all(m.refresh is Refresh.NEVER for m in s.models),
+        ),
+        Rule(
             "self.engine == 'External' || (has(self.storage) && has(self.storage.accessMode) ?"
             " self.storage.accessMode : 'ReadWriteOnce') == (has(oldSelf.storage) && has(oldSelf.storage.accessMode) ?"
             " oldSelf.storage.accessMode : 'ReadWriteOnce')",
@@ -210,6 +221,11 @@ class LLMBackendSpec(ApiModel):
     def needs_store(self) -> bool:
         """Is there a model to pull, and so a volume?"""
         return any(m.source for m in self.models)
+
+    @property
+    def fills_pods(self) -> bool:
+        """Has each pod a store of its own?"""
+        return self.storage_or_default.mode is StorageMode.PER_POD
 
     @property
     def storage_or_default(self) -> Storage:

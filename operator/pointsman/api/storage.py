@@ -16,10 +16,25 @@ class AccessMode(StrEnum):
     READ_WRITE_MANY = "ReadWriteMany"
 
 
+class StorageMode(StrEnum):
+    SHARED = "Shared"
+    PER_POD = "PerPod"
+
+
 class Storage(ApiModel):
-    """The volume that holds the models; one for all pods of the backend."""
+    """The volume that holds the models."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.mode == 'Shared' || !has(self.existingClaim)",
+            "existingClaim belongs to mode Shared: with PerPod each pod has a volume of its own",
+            lambda s: s.mode is StorageMode.SHARED or s.existing_claim is None,
+        ),
+        Rule(
+            "self.mode == 'Shared' || (self.accessMode == 'ReadWriteOnce' && !self.retain)",
+            "accessMode and retain belong to mode Shared: with PerPod each pod's volume goes with it",
+            lambda s: s.mode is StorageMode.SHARED or (s.access_mode is AccessMode.READ_WRITE_ONCE and not s.retain),
+        ),
         Rule(
             "!has(self.existingClaim) || !has(self.storageClassName)",
             "existingClaim brings its own storage class: remove storageClassName",
@@ -27,6 +42,11 @@ class Storage(ApiModel):
         ),
     )
 
+    mode: StorageMode = Field(
+        default=StorageMode.SHARED,
+        description="Shared: one volume for all pods of the backend, filled once. PerPod: each pod has a volume of its"
+        " own, which it fills before its engine starts and which goes with it; pods may be on any node.",
+    )
     size: Quantity = Field(default="50Gi", description="Size of the volume; it may grow, never shrink.")
     storage_class_name: ObjectName | None = Field(
         default=None, description="Storage class; the cluster's default when not given."

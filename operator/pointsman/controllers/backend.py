@@ -18,7 +18,7 @@ from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.api.sources.error import SourceError
-from pointsman.controllers import causes, pull_job, unreadable
+from pointsman.controllers import causes, own_pulls, pull_job, unreadable
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.carry_out import Refused, carry_out
 from pointsman.controllers.context import Context
@@ -151,6 +151,7 @@ class BackendController:
             pods=tuple(pods),
             pull_pods=pull_pods,
             progress=progress,
+            reports=own_pulls.reports(pods, context.reports.last),
             health=health,
             gpus=None if mistaken else await self._gpus(backend, pods),
             mistaken=mistaken,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pointsman.api.backend_status import HealthStatus, LLMBackendStatus, ModelStatus
 from pointsman.api.conditions import BackendCondition, Reason
+from pointsman.controllers import own_pull_status
 from pointsman.controllers.causes import Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text
 from pointsman.controllers.conditions import Conditions, Verdict, timestamp
@@ -19,6 +20,7 @@ from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan
 from pointsman.domain.folding import bucket
 from pointsman.engines.drivers import DRIVERS
+from pointsman.engines.stores import OwnStore
 from pointsman.kube.resources import Obj, uid_of
 
 _C = BackendCondition
@@ -79,6 +81,8 @@ def _served(seen: Observed) -> tuple[ModelStatus, ...]:
 
 
 def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:
+    if isinstance(plan.store, OwnStore):
+        return own_pull_status.views(seen)
     out = []
     for pull in plan.pulls:
         trouble = ""

@@ -13,6 +13,7 @@ from typing import Any
 
 from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import unix
+from pointsman.controllers.own_pulls import is_pull
 from pointsman.controllers.placing import GpuView, unschedulable
 from pointsman.engines import last_words
 from pointsman.kube.resources import Obj, is_deleting, name_of, uid_of
@@ -65,8 +66,9 @@ def pod_cause(
             return Cause(Reason.VOLUME_UNBOUND, _volume(message, claim, events))
         return Cause(Reason.UNSCHEDULABLE, unschedulable(message, gpus))
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        if (cause := _container(container)) is not None:
-            return cause
+        cause = _container(container)
+        if cause is not None and not (cause.reason is Reason.CRASH_LOOP and is_pull(container)):
+            return cause  # why a pull failed says the model's own status
     for event in reversed(events.get(uid_of(pod), ())):
         if event.get("reason") in _VOLUME_EVENTS:
             return Cause(Reason.VOLUME_UNBOUND, f"the volume cannot be mounted: {_short(event.get('message'))}")

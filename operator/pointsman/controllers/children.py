@@ -6,6 +6,7 @@ Decided here: their names, labels and owner references. Not here: what is in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pointsman.api import meta
@@ -15,7 +16,8 @@ from pointsman.api.storage import AccessMode
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.loaded import CONTENT_ANNOTATION, LOADED_ANNOTATION, Loaded
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
-from pointsman.engines.base import ALL, Driver, Store, Worker, pod_template, rollout
+from pointsman.engines.base import ALL, Driver, Worker, pod_template, rollout
+from pointsman.engines.stores import AnyStore, OwnStore, Store
 from pointsman.kube.resources import Obj
 
 ENGINE_COMPONENT = "engine"
@@ -43,9 +45,14 @@ def labels(backend: str) -> dict[str, str]:
     }
 
 
-def store_of(backend: LLMBackend, claim: Obj | None) -> Store:
-    """The volume that the backend's pods mount. An existing claim's own access modes count, not the spec's."""
+def store_of(backend: LLMBackend, claim: Obj | None) -> AnyStore | None:
+    """The volume that the backend's pods mount; None when there is no model to put into it. An existing claim's own
+    access modes count, not the spec's."""
+    if not backend.spec.needs_store:
+        return None
     storage = backend.spec.storage_or_default
+    if backend.spec.fills_pods:
+        return OwnStore(storage.size, storage.storage_class_name)
     name = storage.existing_claim or meta.child_name(backend.meta.name)
     mode = storage.access_mode.value
     if storage.existing_claim and claim is not None:
@@ -86,14 +93,15 @@ def deployment(
     backend: LLMBackend,
     driver: Driver,
     image: str,
-    store: Store | None,
+    store: AnyStore | None,
     worker: Worker,
     live: Obj | None = None,
     have: Loaded = UNKNOWN,
+    fills: Sequence[Obj] = (),
 ) -> Obj:
     """`replicas` is always written: a field that was applied once and is left out later falls back to its default."""
     name = backend.meta.name
-    template = pod_template(driver, backend.spec, labels(name), image, store, worker)
+    template = pod_template(driver, backend.spec, labels(name), image, store, worker, fills)
     if have.pods:
         template["metadata"]["annotations"] = {CONTENT_ANNOTATION: have.pods}
     metadata = _metadata(backend)

@@ -29,34 +29,30 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float
     base = {"name": pull.model.name, "source": pull.model.source or "", "pull": pull.name}
     end = pull.end
     if not pull.model.source:
-        return ModelView(ModelStatus(**base, state="Served", progress="served"))
+        return waiting(base, "Served", "served")
     if end is not None and end.complete and end.outcome is not None:
-        return ModelView(_pulled(base, end.outcome.digest, end.outcome.total_bytes, timestamp(end.at)))
+        return pulled(base, end.outcome.digest, end.outcome.total_bytes, timestamp(end.at))
     if (known := pull.known) is not None:  # what is in the volume stays there, whatever becomes of the Job
         trouble = f"not refreshed: {end.outcome.message}" if end and end.outcome and not end.complete else ""
-        return ModelView(_pulled(base, known.digest, known.size_bytes, known.checked_at, trouble))
+        return pulled(base, known.digest, known.size_bytes, known.checked_at, trouble)
     if end is not None and not end.complete:
         outcome = end.outcome
-        reason = _reason(outcome.reason if outcome else "")
         message = outcome.message if outcome else "the pull's pod ended without a word"
         again = "" if end.permanent else f" (tried again at {timestamp(end.again_at)})"
-        status = ModelStatus(**base, state="Failed", message=message + again, progress="failed")
-        return ModelView(status, reason, end.permanent)
+        return failed(base, outcome.reason if outcome else "", message + again, permanent=end.permanent)
     if pull.job is None:
-        return ModelView(ModelStatus(**base, message=pull.waiting, progress="waiting"))
+        return waiting(base, "Pending", "waiting", pull.waiting)
     if progress is not None and progress.state in ("Pulling", "Verifying", "Pulled"):
         if progress.state == "Pulled" and progress.digest:
-            return ModelView(_pulled(base, progress.digest, progress.total_bytes, timestamp(now)))
-        return ModelView(_pulling(base, progress))
+            return pulled(base, progress.digest, progress.total_bytes, timestamp(now))
+        return pulling(base, progress)
     if progress is not None and progress.state == "Failed":
-        message = f"{progress.message} (trying again)"
-        status = ModelStatus(**base, state="Failed", message=message, progress="failed")
-        return ModelView(status, _reason(progress.reason))
+        return failed(base, progress.reason, f"{progress.message} (trying again)")
     if pod_trouble:
         return ModelView(
             ModelStatus(**base, state="Pending", message=pod_trouble, progress="waiting"), Reason.PULL_FAILED
         )
-    return ModelView(ModelStatus(**base, state="Pulling", progress="starting"))
+    return pulling(base, None)
 
 
 def models_pulled(views: Sequence[ModelView]) -> Verdict:
@@ -94,14 +90,34 @@ def size(count: float) -> str:
     return f"{value:.1f} TB"
 
 
-def _pulled(base: Mapping[str, str], digest: str, bytes_: int, checked_at: str, message: str = "") -> ModelStatus:
-    return ModelStatus(
-        **base, state="Pulled", digest=digest, size_bytes=bytes_, completed_bytes=bytes_, total_bytes=bytes_,
-        progress=f"pulled, {size(bytes_)}" if bytes_ else "pulled", checked_at=checked_at, message=message,
+def waiting(base: Mapping[str, str], state: State, progress: str, message: str = "") -> ModelView:
+    """Nothing has been fetched, or nothing is to be."""
+    return ModelView(ModelStatus(**base, state=state, progress=progress, message=message))
+
+
+def failed(base: Mapping[str, str], reason: str, message: str, *, permanent: bool = False) -> ModelView:
+    """`reason`: a `PullReason`. The words of pulls that are reasons of conditions too are kept; the others are a plain
+    failure whose message says more."""
+    try:
+        word = Reason(reason)
+    except ValueError:
+        word = Reason.PULL_FAILED
+    return ModelView(ModelStatus(**base, state="Failed", message=message, progress="failed"), word, permanent)
+
+
+def pulled(base: Mapping[str, str], digest: str, bytes_: int, checked_at: str = "", message: str = "") -> ModelView:
+    return ModelView(
+        ModelStatus(
+            **base, state="Pulled", digest=digest, size_bytes=bytes_, completed_bytes=bytes_, total_bytes=bytes_,
+            progress=f"pulled, {size(bytes_)}" if bytes_ else "pulled", checked_at=checked_at, message=message,
+        )
     )  # fmt: skip
 
 
-def _pulling(base: Mapping[str, str], progress: PullProgress) -> ModelStatus:
+def pulling(base: Mapping[str, str], progress: PullProgress | None) -> ModelView:
+    """`progress`: the last report; None before the first."""
+    if progress is None:
+        return ModelView(ModelStatus(**base, state="Pulling", progress="starting"))
     text = "starting"
     if progress.total_bytes:
         percent = 100 * progress.completed_bytes // progress.total_bytes
@@ -113,15 +129,17 @@ def _pulling(base: Mapping[str, str], progress: PullProgress) -> ModelStatus:
     state: State = "Pulling"
     if progress.state == "Verifying":
         state, text = "Verifying", "verifying"
-    return ModelStatus(
-        **base,
-        state=state,
-        digest="",  # a digest in the status means that the model is there
-        completed_bytes=progress.completed_bytes,
-        total_bytes=progress.total_bytes,
-        bytes_per_second=progress.bytes_per_second,
-        eta_seconds=progress.eta_seconds,
-        progress=text,
+    return ModelView(
+        ModelStatus(
+            **base,
+            state=state,
+            digest="",  # a digest in the status means that the model is there
+            completed_bytes=progress.completed_bytes,
+            total_bytes=progress.total_bytes,
+            bytes_per_second=progress.bytes_per_second,
+            eta_seconds=progress.eta_seconds,
+            progress=text,
+        )
     )
 
 
@@ -129,11 +147,3 @@ def _duration(seconds: int) -> str:
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
-
-
-def _reason(word: str) -> Reason:
-    """The words of pulls that are reasons of conditions too; the others are a plain failure whose message says more."""
-    try:
-        return Reason(word)
-    except ValueError:
-        return Reason.PULL_FAILED

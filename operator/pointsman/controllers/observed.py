@@ -11,7 +11,7 @@ from pointsman.api.objects import LLMBackend
 from pointsman.controllers.placing import GpuView
 from pointsman.controllers.settings import Settings
 from pointsman.domain.folding import Health
-from pointsman.domain.report import PullProgress
+from pointsman.domain.report import PullProgress, PullReport
 from pointsman.kube.resources import Obj
 
 
@@ -43,6 +43,8 @@ class Observed:
     """By the Job's name."""
     progress: Mapping[str, PullProgress] = field(default_factory=dict)
     """What pulls report, by the Job's name."""
+    reports: Mapping[str, PullReport] = field(default_factory=dict)
+    """What serving pods report that pull for themselves, by the pod's UID."""
     health: Health = field(default_factory=Health)
     events: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
     """Events of children that are stuck, by the child's UID."""

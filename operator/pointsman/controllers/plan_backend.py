@@ -15,15 +15,16 @@ from pointsman.api.conditions import Reason
 from pointsman.api.model import Model, Refresh
 from pointsman.api.sources.error import SourceError
 from pointsman.api.sources.source import parse_source
-from pointsman.controllers import children, pull_job
+from pointsman.controllers import children, own_pulls, pull_job
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.drift import APPLIED_ANNOTATION, drift
 from pointsman.controllers.loaded import Loaded, loaded
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.ownership import Whose, owner_reference, whose
 from pointsman.controllers.pull_job import JobEnd
-from pointsman.engines.base import Store, Worker
+from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
+from pointsman.engines.stores import AnyStore, OwnStore, Store
 from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, owner_uids, uid_of
 
 PREDECESSOR_SECONDS = 2.0
@@ -79,7 +80,7 @@ class Plan:
     steps: tuple[Step, ...] = ()
     problem: Problem | None = None
     pulls: tuple[Pull, ...] = ()
-    store: Store | None = None
+    store: AnyStore | None = None
     wait: str = ""
     """What must happen first that is nobody's fault."""
     again: float | None = None
@@ -102,22 +103,24 @@ def plan(seen: Observed) -> Plan:
         return Plan()
     if (bad := _invalid(seen)) is not None:
         return Plan(problem=bad)
-    needed = backend.spec.needs_store
-    existing = backend.spec.storage_or_default.existing_claim if needed else None
+    store = children.store_of(backend, seen.claim)
+    existing = backend.spec.storage_or_default.existing_claim if store else None
     if existing and (seen.claim is None or is_deleting(seen.claim)):
         message = f"PersistentVolumeClaim {existing} does not exist: create it, or remove storage.existingClaim"
         return Plan(problem=Problem(Reason.CLAIM_MISSING, message), again=CLAIM_SECONDS)
     draft = _Draft()
-    store = children.store_of(backend, seen.claim) if needed else None
     image, _ = seen.image()
     wanted = [(children.service(backend, driver), seen.service)]
-    if needed and not existing:
+    if isinstance(store, Store) and not existing:
         wanted.append((children.claim(backend, seen.claim), seen.claim))
     worker = _worker(seen)
     pulling = _Draft()
     pulls = _pulls(seen, store, pulling)
     have = loaded(seen.deployment, _contents(pulls)) if driver.reads_files else Loaded()
-    wanted.append((children.deployment(backend, driver, image, store, worker, seen.deployment, have), seen.deployment))
+    fills = own_pulls.containers(backend.spec.models, seen.settings, worker) if isinstance(store, OwnStore) else ()
+    wanted.append(
+        (children.deployment(backend, driver, image, store, worker, seen.deployment, have, fills), seen.deployment)
+    )
     for manifest, live in wanted:
         if live is not None:
             if is_deleting(live) or whose(live, backend) is Whose.PREDECESSOR:
@@ -176,8 +179,11 @@ def _worker(seen: Observed) -> Worker:
     return Worker(seen.settings.image, seen.settings.image_pull_policy)
 
 
-def _pulls(seen: Observed, store: Store | None, draft: _Draft) -> tuple[Pull, ...]:
+def _pulls(seen: Observed, store: AnyStore | None, draft: _Draft) -> tuple[Pull, ...]:
+    """Those that Jobs make; pods with a store of their own fill it themselves (`own_pulls.py`)."""
     models = seen.backend.spec.models
+    if isinstance(store, OwnStore):
+        return ()
     if store is None:
         return tuple(Pull(m, "") for m in models)
     if seen.claim is None or not uid_of(seen.claim):

@@ -20,7 +20,8 @@ from pointsman.api.sources.source import parse_source
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.ownership import owner_reference
 from pointsman.controllers.settings import Settings
-from pointsman.engines.base import CONTAINER_SECURITY, POD_SECURITY, STORE_PATH, Store, placement
+from pointsman.engines.base import CONTAINER_SECURITY, POD_SECURITY, STORE_PATH, TMP, Worker, placement
+from pointsman.engines.stores import VOLUME, Store
 from pointsman.kube.resources import Obj, annotations_of
 from pointsman.models.errors import PERMANENT_EXIT_CODES
 from pointsman.models.outcome import PullOutcome, decode_outcome
@@ -43,6 +44,27 @@ def job_name(model: Model, volume_uid: str) -> str:
     return "pmb-pull-" + hashlib.sha256(key.encode()).hexdigest()[:10]
 
 
+def container(name: str, model: Model, settings: Settings, worker: Worker) -> dict[str, Any]:
+    """The container that pulls one model into the store of its pod."""
+    args = ["pull", model.source, "--store", STORE_PATH, "--report-port", str(REPORT_PORT)]
+    if model.digest:
+        args += ["--digest", model.digest]
+    if settings.pull.parallel:
+        args += ["--parallel", str(settings.pull.parallel)]
+    token = {"secretKeyRef": {"name": meta.REPORT_SECRET, "key": meta.REPORT_SECRET_KEY}}
+    return {
+        "name": name,
+        "image": worker.image,
+        "imagePullPolicy": worker.pull_policy,
+        "args": args,
+        "env": [{"name": "POINTSMAN_REPORT_TOKEN", "valueFrom": token}, {"name": "HOME", "value": TMP.path}],
+        "ports": [{"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"}],
+        "resources": settings.pull.resources.to_api(),
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [{"name": VOLUME, "mountPath": STORE_PATH}, {"name": TMP.name, "mountPath": TMP.path}],
+    }
+
+
 def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Settings, round_: int) -> Obj:
     """Made once and never applied again: a Job's template cannot change. It follows the store to its node and carries
     the server's node constraints, so that it never binds the volume where the server cannot run."""
@@ -52,26 +74,7 @@ def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Se
         meta.COMPONENT_LABEL: PULL_COMPONENT,
         meta.SOURCE_LABEL: name,
     }
-    args = ["pull", model.source, "--store", STORE_PATH, "--report-port", str(REPORT_PORT)]
-    if model.digest:
-        args += ["--digest", model.digest]
-    if settings.pull.parallel:
-        args += ["--parallel", str(settings.pull.parallel)]
-    token = {"secretKeyRef": {"name": meta.REPORT_SECRET, "key": meta.REPORT_SECRET_KEY}}
-    container: dict[str, Any] = {
-        "name": CONTAINER,
-        "image": settings.image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "args": args,
-        "env": [{"name": "POINTSMAN_REPORT_TOKEN", "valueFrom": token}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
-        "ports": [{"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"}],
-        "resources": settings.pull.resources.to_api(),
-        "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": [
-            {"name": "store", "mountPath": STORE_PATH},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the container's own
-        ],
-    }
+    worker = Worker(settings.image, settings.image_pull_policy)
     where = placement(backend.spec, store)
     where.pop("runtimeClassName", None)  # a pull needs no GPU runtime
     if not store.one_node:
@@ -82,10 +85,10 @@ def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Se
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": 30,
-        "containers": [container],
+        "containers": [container(CONTAINER, model, settings, worker)],
         "volumes": [
-            {"name": "store", "persistentVolumeClaim": {"claimName": store.claim}},
-            {"name": "tmp", "emptyDir": {}},
+            store.volume(),
+            {"name": TMP.name, "emptyDir": {}},
         ],
         **where,
     }

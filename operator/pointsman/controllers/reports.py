@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from pointsman.api import meta
-from pointsman.controllers import gateway_children, pull_job
+from pointsman.controllers import children, gateway_children, own_pulls, pull_job
 from pointsman.controllers.context import Context
 from pointsman.controllers.keys import Key, everything_in, keys_of
 from pointsman.domain.report import (
@@ -44,7 +44,11 @@ FIRST_WAIT, LONGEST_WAIT = 0.3, 10.0
 """Seconds before a broken stream is opened again: doubling."""
 FIGURES_SECONDS = 5.0
 PROGRESS_SECONDS = 1.0
-PORTS = {gateway_children.COMPONENT: gateway_children.ADMIN_PORT, pull_job.PULL_COMPONENT: pull_job.REPORT_PORT}
+PORTS = {
+    gateway_children.COMPONENT: gateway_children.ADMIN_PORT,
+    pull_job.PULL_COMPONENT: pull_job.REPORT_PORT,
+    children.ENGINE_COMPONENT: pull_job.REPORT_PORT,  # while it pulls its own models
+}
 
 Add = Callable[[Key, float], None]
 
@@ -196,8 +200,10 @@ def _gist(health: BackendHealth) -> tuple[int, str, str, str]:
 
 
 def _address(pod: Obj) -> str | None:
-    """Where a pod listens, once it runs."""
+    """Where a pod reports, once it does."""
     status = pod.get("status") or {}
-    if status.get("phase") != "Running" or not status.get("podIP"):
-        return None
-    return str(status["podIP"])
+    if labels_of(pod).get(meta.COMPONENT_LABEL) == children.ENGINE_COMPONENT:
+        reports = own_pulls.under_way(pod)
+    else:
+        reports = status.get("phase") == "Running"
+    return str(status["podIP"]) if reports and status.get("podIP") else None

@@ -188,6 +188,8 @@ def _backend(
             Endpoint(p.uid, name, p.host, p.port, False, "/v1") for p in sorted(pods, key=lambda p: p.uid)
         )
         pulled = {m.name: m.digest for m in backend.status.models if m.digest}
+        if spec.fills_pods:  # pods that were started at other times may have other models, but for those with a pin
+            pulled = {m.name: m.digest or "" for m in spec.models}
         models = {m.name: _sent_name(m, pulled.get(m.name, "")) for m in spec.models}
     probe = spec.probe
     return Backend(

@@ -11,8 +11,8 @@ on load.
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from pointsman.api.scalars import amount
 from pointsman.api.sources.place import path
 from pointsman.api.sources.source import parse_source
 from pointsman.engines import gpus
+from pointsman.engines.stores import AnyStore, Store
 
 Manifest = dict[str, Any]
 
@@ -55,23 +56,6 @@ CONTAINER_SECURITY: Manifest = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-
-
-@dataclass(frozen=True)
-class Store:
-    """The volume that the pods of a backend mount."""
-
-    claim: str
-    """Name of the PersistentVolumeClaim."""
-    one_node: bool
-    """True when all pods with this claim must be on one node (ReadWriteOnce)."""
-
-    @property
-    def label(self) -> str:
-        """Value of the volume label: the claim's name, shortened with a digest where a label has no room for it."""
-        if len(self.claim) <= 63:
-            return self.claim
-        return f"{self.claim[:52].rstrip('-.')}-{hashlib.sha256(self.claim.encode()).hexdigest()[:10]}"
 
 
 class Driver(Protocol):
@@ -122,9 +106,16 @@ class Worker:
 
 
 def pod_template(
-    driver: Driver, spec: LLMBackendSpec, labels: dict[str, str], image: str, store: Store | None, worker: Worker
+    driver: Driver,
+    spec: LLMBackendSpec,
+    labels: dict[str, str],
+    image: str,
+    store: AnyStore | None,
+    worker: Worker,
+    fills: Sequence[Manifest] = (),
 ) -> Manifest:
-    """The pod template of a backend's Deployment."""
+    """The pod template of a backend's Deployment. `fills`: the containers that bring the models into a store of the
+    pod's own."""
     container = {
         **driver.container(spec, image),
         "imagePullPolicy": worker.pull_policy,
@@ -141,16 +132,19 @@ def pod_template(
         "terminationGracePeriodSeconds": spec.drain_seconds_or_default + TERMINATION_MARGIN,
         "containers": [container],
         "volumes": [
-            *([{"name": "store", "persistentVolumeClaim": {"claimName": store.claim}}] if store else ()),
+            *([store.volume()] if store else ()),
             *({"name": s.name, "emptyDir": {"medium": "Memory"} if s.in_memory else {}} for s in driver.scratch(spec)),
         ],
         **placement(spec, store),
     }
-    if driver.reads_files and (waits := [_wait(m, worker, i) for i, m in enumerate(spec.models) if m.source]):
-        pod["initContainers"] = waits
+    before = list(fills)
+    if driver.reads_files and isinstance(store, Store):
+        before = [_wait(m, worker, i) for i, m in enumerate(spec.models) if m.source]
+    if before:
+        pod["initContainers"] = before
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": s.name} for s in spec.image_pull_secrets]
-    volume = {meta.VOLUME_LABEL: store.label} if store else {}
+    volume = {meta.VOLUME_LABEL: store.label} if isinstance(store, Store) else {}
     return {"metadata": {"labels": {**labels, **volume}}, "spec": pod}
 
 
@@ -203,7 +197,7 @@ def http_probes(get: str, startup_seconds: float) -> Manifest:
     }  # fmt: skip
 
 
-def placement(spec: LLMBackendSpec, store: Store | None) -> Manifest:
+def placement(spec: LLMBackendSpec, store: AnyStore | None) -> Manifest:
     """On which nodes a pod may run that uses this store: the pull Job's pods go by it too."""
     out: Manifest = {}
     if selector := {**(spec.node_selector or {}), **(gpus.node_selector(spec.gpu) if spec.gpu else {})}:
@@ -215,7 +209,7 @@ def placement(spec: LLMBackendSpec, store: Store | None) -> Manifest:
         out["tolerations"] = tolerations
     if spec.runtime_class_name:
         out["runtimeClassName"] = spec.runtime_class_name
-    if store is not None and store.one_node:
+    if isinstance(store, Store) and store.one_node:
         # The scheduler lets the first pod of such a group go anywhere: it matches its own term.
         out["affinity"] = {
             "podAffinity": {
@@ -246,13 +240,13 @@ def startup_seconds(driver: Driver, spec: LLMBackendSpec) -> float:
     return spec.startup_seconds + (0 if memory is None else math.ceil(amount(memory) / READ_BYTES_A_SECOND))
 
 
-def rollout(driver: Driver, spec: LLMBackendSpec, store: Store | None, *, moves: bool) -> Manifest:
+def rollout(driver: Driver, spec: LLMBackendSpec, store: AnyStore | None, *, moves: bool) -> Manifest:
     """The parts of a Deployment's spec that say how pods are replaced.
 
     `moves`: the pods go to other nodes while their volume holds them together. New ones could never join old ones
     there, so the old ones all go first.
     """
-    one_node = store is not None and store.one_node
+    one_node = isinstance(store, Store) and store.one_node
     update: Manifest = {"maxSurge": 0, "maxUnavailable": ALL if moves and one_node else 1}
     if spec.gpu is None and not one_node:
         update = {"maxSurge": 1, "maxUnavailable": 0}

@@ -18,7 +18,7 @@ from pointsman.controllers.ownership import OWNER_ANNOTATION, Whose, whose
 from pointsman.controllers.reports import news
 from pointsman.controllers.settings import BadSettings, load
 from pointsman.domain.report import BackendHealth, GatewayReport, RouteReport
-from pointsman.engines.base import Store
+from pointsman.engines.stores import Store
 from pointsman.kube.cache import Cache
 from pointsman.kube.rbac import LEASE_RULES, RULES
 from pointsman.kube.resources import BACKENDS, DEPLOYMENTS, JOBS, PODS, ROUTES, Obj

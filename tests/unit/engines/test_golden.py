@@ -16,7 +16,7 @@ from tests.unit.controllers.cluster import SETTINGS, backend, observed, pod
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.base import ApiModel
 from pointsman.api.objects import LLMBackend
-from pointsman.controllers import children, pull_job
+from pointsman.controllers import children, own_pulls, pull_job
 from pointsman.controllers.gateway_children import children as gateway_children
 from pointsman.controllers.plan_backend import plan
 from pointsman.domain.compiling import compile_table
@@ -24,6 +24,7 @@ from pointsman.domain.references import References
 from pointsman.domain.table import SecretValue
 from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
+from pointsman.engines.stores import OwnStore, Store
 
 FOLDER = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + "a" * 64
@@ -51,6 +52,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "runtimeClassName": "nvidia",
         "startupTimeout": "20m",
         "drainSeconds": 0,
+    },
+    "volume-per-pod": {
+        "models": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}, {"name": "n", "source": "ollama://n:1"}],
+        "storage": {"mode": "PerPod", "size": "10Gi", "storageClassName": "fast"},
     },
     "gpu-amd": {"gpu": {"vendor": "AMD", "count": 2, "product": "AMD_Instinct_MI300X_OAM"}, "nodeSelector": {"a": "b"}},
     "gpu-intel": {"gpu": {"vendor": "Intel"}},
@@ -84,6 +89,7 @@ OURS: dict[str, dict[str, Any]] = {
 }
 """The least of a backend of each further engine, by the name of its block."""
 VARIANTS |= {
+    "vllm-volume-per-pod": OURS["vllm"] | {"storage": {"mode": "PerPod"}},
     **{f"{name}-plain": spec for name, spec in OURS.items()},
     "vllm-everything": OURS["vllm"] | {"vllm": VLLM, "gpu": {"count": 4}},
     "vllm-on-a-cpu": {
@@ -132,6 +138,7 @@ CHANGES: dict[str, Any] = {
     "gpu.vendor": {"vendor": "AMD"},
     "gpu.product": {"product": "NVIDIA-L4"},
     "storage.size": {"size": "60Gi"},
+    "storage.mode": {"mode": "PerPod"},
     "storage.storageClassName": {"storageClassName": "fast"},
     "storage.accessMode": {"accessMode": "ReadWriteMany"},
     "storage.existingClaim": {"existingClaim": "c"},
@@ -182,14 +189,16 @@ def rendered(of: LLMBackend) -> list[Any]:
     driver = DRIVERS[of.spec.engine]
     claim = {"metadata": {"name": "c", "uid": "uid-claim"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
     existing = bool(of.spec.storage_or_default.existing_claim)
-    store = children.store_of(of, claim if existing else None) if of.spec.needs_store else None
+    store = children.store_of(of, claim if existing else None)
     image, _ = observed(of).image()
     out = [children.service(of, driver)]
-    if store is not None and not existing:
+    if isinstance(store, Store) and not existing:
         out.append(children.claim(of, None))
-    out.append(children.deployment(of, driver, image, store, Worker(SETTINGS.image, "IfNotPresent")))
+    worker = Worker(SETTINGS.image, "IfNotPresent")
+    fills = own_pulls.containers(of.spec.models, SETTINGS, worker) if isinstance(store, OwnStore) else ()
+    out.append(children.deployment(of, driver, image, store, worker, fills=fills))
     for model in of.spec.models:
-        if store is not None and model.source:
+        if isinstance(store, Store) and model.source:
             out.append(pull_job.job(of, model, pull_job.job_name(model, "uid-claim"), store, SETTINGS, 0))
     return out
 
