@@ -33,10 +33,13 @@ class Repo:
 class Hub(Server):
     """The server, in a thread of its own while used as a context manager."""
 
-    def __init__(self, root: Path, *, rate: float = 0, port: int = 0) -> None:
-        """`root` is where small files are kept."""
-        super().__init__(rate=rate, port=port)
+    def __init__(
+        self, root: Path, *, rate: float = 0, port: int = 0, bind: str = "127.0.0.1", cdn: str = "localhost"
+    ) -> None:
+        """`root` is where small files are kept, `cdn` the name of the other host, which is this one."""
+        super().__init__(rate=rate, port=port, bind=bind)
         self.root = root
+        self.cdn = cdn
         self.repos: dict[str, Repo] = {}
         self.tokens: dict[str, str] = {}
         """Token → what it may read: `all`, or `public`."""
@@ -126,7 +129,7 @@ class Hub(Server):
             return _error(404, "EntryNotFound", "Entry not found")
         self.note(request)
         if path in repo.lfs:
-            location = f"http://localhost:{self.port}/cdn/{_sha256(file)}?X-Signature={self.signature}"
+            location = f"http://{self.cdn}:{self.port}/cdn/{_sha256(file)}?X-Signature={self.signature}"
             return web.Response(status=302, headers={"Location": location, "X-Linked-Size": str(file.stat().st_size)})
         return await send_file(self, request, file)
 

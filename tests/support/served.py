@@ -69,8 +69,9 @@ class Pace:
 class Server:
     """An aiohttp server in a thread of its own while used as a context manager."""
 
-    def __init__(self, *, rate: float = 0, port: int = 0) -> None:
+    def __init__(self, *, rate: float = 0, port: int = 0, bind: str = "127.0.0.1") -> None:
         self.port = port
+        self.bind = bind
         self.faults = Faults()
         self.pace = Pace(rate)
         self.served: list[Served] = []
@@ -117,7 +118,7 @@ class Server:
         app.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        await web.TCPSite(self._runner, self.bind, self.port, reuse_address=True).start()
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:

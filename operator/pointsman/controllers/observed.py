@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pointsman.api import meta
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend
+from pointsman.controllers import hardware
 from pointsman.controllers.placing import GpuView
 from pointsman.controllers.settings import Settings
 from pointsman.domain.folding import Health
@@ -63,10 +64,10 @@ class Observed:
 
     def image(self) -> tuple[str, str]:
         """The engine's image, and whether it is the spec's or the installation's. A default that was chosen once is
-        kept: an upgrade of Pointsman restarts nothing."""
+        kept while the hardware stays the same: an upgrade of Pointsman restarts nothing."""
         spec, status = self.backend.spec, self.backend.status
         if spec.image:
             return spec.image, "Spec"
-        if status.image and status.image_source == "Default":
+        if status.image and status.image_source == "Default" and not hardware.changed(spec, self.deployment):
             return status.image, "Default"
-        return self.settings.engine_image(spec.engine), "Default"
+        return self.settings.engine_image(spec.engine, hardware.wanted(spec)), "Default"

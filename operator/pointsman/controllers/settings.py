@@ -17,12 +17,14 @@ from pointsman.api import meta
 from pointsman.api.engine import Engine
 from pointsman.api.pods import Resources, Toleration
 from pointsman.api.scalars import Duration, ObjectName, seconds
+from pointsman.controllers.hardware import Hardware
 from pointsman.engines.gpus import GpuProfile
 
 DEFAULT_IMAGE = f"ghcr.io/pointsman/pointsman:{__version__}"
-DEFAULT_OLLAMA = "docker.io/ollama/ollama:0.17.4"
-DEFAULT_VLLM = "docker.io/vllm/vllm-openai:v0.13.0"
-DEFAULT_LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp:server"
+OLLAMA = "docker.io/ollama/ollama:0.17.4"
+VLLM = "docker.io/vllm/vllm-openai:v0.32.0"
+VLLM_CPU = "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.32.0"
+LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp:server"
 
 
 class BadSettings(Exception):
@@ -36,17 +38,25 @@ class _Part(BaseModel):
 class EngineSettings(_Part):
     image: Annotated[str, Field(min_length=1)]
     """Engine image of backends that name none; running backends keep theirs."""
+    images: dict[Hardware, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """In place of it, for pods that compute on this."""
 
 
 class EnginesSettings(_Part):
-    ollama: EngineSettings = EngineSettings(image=DEFAULT_OLLAMA)
-    vllm: EngineSettings = EngineSettings(image=DEFAULT_VLLM)
-    llama_cpp: EngineSettings = EngineSettings(image=DEFAULT_LLAMA_CPP)
+    ollama: EngineSettings = EngineSettings(image=OLLAMA, images={"AMD": f"{OLLAMA}-rocm"})
+    vllm: EngineSettings = EngineSettings(image=VLLM, images={"CPU": VLLM_CPU})
+    llama_cpp: EngineSettings = EngineSettings(
+        image=LLAMA_CPP,
+        images={"NVIDIA": f"{LLAMA_CPP}-cuda", "AMD": f"{LLAMA_CPP}-rocm", "Intel": f"{LLAMA_CPP}-intel"},
+    )
 
-    def image(self, engine: Engine) -> str:
+    def image(self, engine: Engine, hardware: Hardware | None) -> str:
         """Empty for an engine that has no image of its own."""
-        images = {Engine.OLLAMA: self.ollama, Engine.VLLM: self.vllm, Engine.LLAMA_CPP: self.llama_cpp}
-        return images[engine].image if engine in images else ""
+        engines = {Engine.OLLAMA: self.ollama, Engine.VLLM: self.vllm, Engine.LLAMA_CPP: self.llama_cpp}
+        if engine not in engines:
+            return ""
+        found = engines[engine]
+        return found.image if hardware is None else found.images.get(hardware, found.image)
 
 
 class ProxySettings(_Part):
@@ -113,9 +123,9 @@ class Settings(_Part):
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """Resources reconciled at once."""
 
-    def engine_image(self, engine: Engine) -> str:
+    def engine_image(self, engine: Engine, hardware: Hardware | None) -> str:
         """The image of backends that name none; empty for an engine that has none of its own."""
-        return self.engines.image(engine)
+        return self.engines.image(engine, hardware)
 
     @property
     def refresh_seconds(self) -> float:
