@@ -21,6 +21,8 @@ from tests.support import tiny_model
 from tests.unit.engines.test_golden import LLAMA_CPP
 
 from pointsman.api.backend import LLMBackendSpec
+from pointsman.api.engine import Engine
+from pointsman.domain.engine_load import EngineLoad, read_load
 from pointsman.engines.base import Manifest
 from pointsman.engines.llama_cpp import FLAGS, LlamaCpp
 
@@ -90,7 +92,7 @@ def test_plain_it_answers_by_the_name_that_routes_use_and_shows_its_figures(prog
         assert said["model"] == "tiny"
         assert said["choices"][0]["message"]["content"].strip() == tiny_model.ANSWER
         assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
-        assert "llamacpp:requests_processing" in client.get("/metrics").text
+        assert read_load(Engine.LLAMA_CPP, client.get("/metrics").content) == EngineLoad(running=0, waiting=0)
 
 
 def test_each_of_its_slots_has_the_whole_context(program: Path, model: Path) -> None:

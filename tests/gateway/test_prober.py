@@ -18,6 +18,7 @@ from tests.support.engine import Engine, Reply, until
 
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.compiling import compile_table
+from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.health import Probed, ProbeOutcome, State
 from pointsman.domain.table import Backend, PodEndpoint, RoutingTable, SecretValue
 from pointsman.gateway.probes.cheap import probe
@@ -107,6 +108,35 @@ async def test_each_answer_of_an_external_has_its_meaning(reply: Reply, outcome:
     assert (found.outcome, found.reason) == (outcome, reason)
     assert found.missing is None
     assert found.retry_after == (7.0 if reply.headers.get("Retry-After") else None)
+
+
+def vllm(port: int) -> RoutingTable:
+    body = {
+        "metadata": {"name": "local"},
+        "spec": {
+            "engine": "VLLM",
+            "models": [{"name": "tiny", "source": "hf://org/tiny"}],
+            "probe": {"interval": "50ms", "timeout": "500ms"},
+        },
+    }
+    return compile_table([LLMBackend.parse(body)], [], {"local": (PodEndpoint("uid-1", "127.0.0.1", port),)}, {})
+
+
+async def test_an_engine_that_tells_its_load_is_heard_and_may_fall_silent(state: GatewayState) -> None:
+    page = 'vllm:num_requests_running{x="y"} 3.0\nvllm:num_requests_waiting{x="y"} 2.0\nvllm:kv_cache_usage_perc 0.5\n'
+    listed = Reply(body={"object": "list", "data": [{"id": "tiny"}]})
+    async with Engine({"/v1/models": listed, "/metrics": Reply(body=page)}) as engine:
+        state.set_table(vllm(engine.port))
+        await until(lambda: health(state).load == EngineLoad(3, 2, 0.5))
+        ((told,),) = [b.endpoints for b in state.report_snapshot().backends]
+        assert (told.running, told.waiting, told.cache_usage) == (3, 2, 0.5)
+        engine.replies["/metrics"] = Reply(500)
+        await until(lambda: health(state).load is None)
+        assert health(state).state is State.HEALTHY, "that it tells no figures is no failure"
+        engine.replies["/metrics"] = Reply(body=page)
+        await until(lambda: health(state).load is not None)
+        engine.replies["/v1/models"] = Reply(500)
+        await until(lambda: health(state).load is None)
 
 
 async def test_the_credential_and_the_host_are_sent() -> None:

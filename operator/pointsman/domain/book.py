@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from pointsman.api.engine import Engine
+from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.flags import Hindrance
 from pointsman.domain.health import UNLIMITED, EndpointMachine, Probed, State, Thresholds, Transition
 from pointsman.domain.sharing import Crew
@@ -30,6 +31,8 @@ class EndpointSnapshot:
     since: float
     latency_ms: float | None
     in_flight: int
+    load: EngineLoad | None
+    """What the engine said of its load."""
     saturated_until: float
     loading: bool
     missing_models: tuple[str, ...]
@@ -123,6 +126,12 @@ class HealthBook:
     def endpoints(self) -> Iterator[tuple[Backend, Endpoint]]:
         """Every endpoint of the present table, for the prober."""
         return ((e.backend, e.endpoint) for e in list(self._entries.values()))
+
+    def told(self, key: str, load: EngineLoad | None) -> None:
+        """What the engine of an endpoint says of its load."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.machine.told(load)
 
     def in_flight(self, key: str) -> int:
         entry = self._entries.get(key)
@@ -219,6 +228,7 @@ class HealthBook:
             since=m.since,
             latency_ms=m.latency_ms,
             in_flight=m.in_flight,
+            load=m.load,
             saturated_until=max((t for t in m.flags.saturated.values() if now < t), default=0.0),
             loading=now < m.flags.loading_until,
             missing_models=tuple(sorted(name for name, up in entry.backend.models.items() if up in absent)),

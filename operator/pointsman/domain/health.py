@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.flags import ANY_MODEL, Flags, Hindrance, Obstacle
 from pointsman.domain.pace import Pace
 from pointsman.domain.score import Score
@@ -90,7 +91,8 @@ class EndpointMachine:
     __slots__ = (
         "_before", "_doubted_at", "_ejected_by", "_generation_failures", "_paces", "_probe_failures",
         "_probe_successes", "_ramp", "_ramp_successes", "_relapses", "_score", "advanced_at", "clear", "doubted",
-        "flags", "in_flight", "latency_ms", "limit", "message", "reason", "since", "state", "thresholds", "trials",
+        "flags", "in_flight", "latency_ms", "limit", "load", "message", "others", "reason",
+        "since", "state", "thresholds", "trials",
     )  # fmt: skip
 
     def __init__(self, thresholds: Thresholds, now: float) -> None:
@@ -102,6 +104,10 @@ class EndpointMachine:
         self.latency_ms: float | None = None
         """Of the last good probe or answer."""
         self.in_flight = 0
+        self.others = 0
+        """Requests of others that it had when it last told its load."""
+        self.load: EngineLoad | None = None
+        """What it said then."""
         self.limit = UNLIMITED
         """Requests at once that this gateway may have there."""
         self.trials = 0
@@ -148,6 +154,11 @@ class EndpointMachine:
         """So many requests at once from now on; those in flight go on."""
         self.limit = limit
         self.clear = self.clear and self.in_flight < limit
+
+    def told(self, load: EngineLoad | None) -> None:
+        """What the engine says of its load; None when it does not, or no longer."""
+        self.load = load
+        self.others = 0 if load is None else max(0, load.running + load.waiting - self.in_flight)
 
     def end(self, trial: bool) -> bool:
         """True when this frees a slot that others may wait for."""

@@ -53,6 +53,12 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     latency_ms: float | None = None
     """Of the last successful probe or answer."""
     in_flight: int = 0
+    running: int | None = None
+    """Requests of everybody that the engine works at, as it told last; None when it does not tell."""
+    waiting: int = 0
+    """Requests that wait inside it."""
+    cache_usage: float | None = None
+    """Share of its cache for keys and values that is in use, 0 to 1."""
     saturated_until: float = 0.0
     missing_models: tuple[str, ...] = ()
     loading: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pointsman.domain.book import HealthBook, HealthChange
 from pointsman.domain.candidates import target_states
+from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.health import Probed, State
 from pointsman.domain.report import (
     BackendHealth,
@@ -87,6 +88,10 @@ class GatewayState:
         """What the prober found. `probe.started` is by `self.clock`."""
         self.health.observe_probe(endpoint_key, probe, self.clock(), self.jitter())
 
+    def observe_load(self, endpoint_key: str, load: EngineLoad | None) -> None:
+        """What the engine says of its load."""
+        self.health.told(endpoint_key, load)
+
     def observe_generation(self, endpoint_key: str, probe: Probed) -> None:
         """What a check by one token found."""
         self.health.observe_generation(endpoint_key, probe, self.clock())
@@ -137,6 +142,9 @@ class GatewayState:
                         since=self.unix(s.since),
                         latency_ms=s.latency_ms,
                         in_flight=s.in_flight,
+                        running=s.load.running if s.load else None,
+                        waiting=s.load.waiting if s.load else 0,
+                        cache_usage=s.load.cache_usage if s.load else None,
                         saturated_until=self.unix(s.saturated_until) if s.saturated_until else 0.0,
                         missing_models=s.missing_models,
                         loading=s.loading,

@@ -12,6 +12,7 @@ from tests.support.asked import NOW, Asked, SmallWorld, backend, route
 
 from pointsman.api.route import TaskType
 from pointsman.domain.candidates import first_choice
+from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.failure import fault
 from pointsman.domain.features import seed_of
 from pointsman.domain.pace import FRESH_SECONDS
@@ -150,6 +151,21 @@ def test_least_in_flight_heeds_load_and_weight() -> None:
     assert world.names()[0] == "b", "3/4 is less than 1"
     world.busy("b", 2)
     assert world.names()[0] == "a"
+
+
+@pytest.mark.parametrize("strategy", ["LeastInFlight", "Auto"])
+def test_what_others_have_at_an_engine_counts_and_ours_is_not_counted_twice(strategy: str) -> None:
+    world = equals("a", "b", strategy=strategy)
+    a, b = (world.table.backends[n].endpoints[0].key for n in "ab")
+    world.busy("b", 2)
+    world.book.told(b, EngineLoad(running=2, waiting=0))
+    world.book.told(a, EngineLoad(running=1, waiting=3))
+    assert world.names()[0] == "b", "2 of ours are less than 4 of others"
+    world.book.told(a, EngineLoad(running=0, waiting=0))
+    assert world.names()[0] == "a"
+    world.book.told(a, EngineLoad(running=9, waiting=0))
+    world.book.told(a, None)
+    assert world.names()[0] == "a", "who no longer tells is judged by what we have there"
 
 
 def test_least_in_flight_leaves_who_fails_alone_for_a_while() -> None:

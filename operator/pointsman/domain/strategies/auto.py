@@ -2,9 +2,10 @@
 
 - A request with a task goes first to targets that declare what the task wants, if any does.
 - Where weights are given they are the shares, less for who fails in a row.
-- Else the load counts: requests in flight, failures in a row as well, twice for who is more than twice as slow as the
-  fastest lately, four times for more than four times. Smaller differences are noise, for prompts differ more; so is
-  whatever happens within a tenth of a second, and a single answer, which may have had to wait for the model.
+- Else the load counts: requests in flight, those of others as the engine tells them, failures in a row as well, twice
+  for who is more than twice as slow as the fastest lately, four times for more than four times. Smaller differences are
+  noise, for prompts differ more; so is whatever happens within a tenth of a second, and a single answer, which may have
+  had to wait for the model.
 - Among equals the cheapest, then chance.
 """
 
@@ -70,7 +71,7 @@ class Auto:
         stream = request.stream
         paces = [s.machine.pace_of(s.target.upstream_model, stream, now, LEAST_ANSWERS) for s in seats]
         known = [p for p in paces if p is not None]
-        loads = [s.machine.burden(now) + 1 for s in seats]
+        loads = [s.machine.burden(now) + s.machine.others + 1 for s in seats]
         if len(known) > 1:
             fastest = max(QUICK_MS, min(known))
             if max(known) > SLOW * fastest:

@@ -1,7 +1,7 @@
 """LeastInFlight: whoever has the least to do for its weight.
 
 Failures in a row count as requests in flight, so that an endpoint that fails fast attracts no traffic; after half a
-minute without another one it gets its chance again.
+minute without another one it gets its chance again. What others have there counts as of the engine's last word.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class LeastInFlight:
     name = api.Strategy.LEAST_IN_FLIGHT
 
     def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[float]:
-        return [(s.machine.burden(now) + 1) / s.target.share for s in seats]
+        return [(s.machine.burden(now) + s.machine.others + 1) / s.target.share for s in seats]
 
     def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
         return [busy_words(s, now) + (f", weight {s.target.share}" if s.target.share != 1 else "") for s in seats]

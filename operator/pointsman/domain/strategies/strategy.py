@@ -83,6 +83,8 @@ def busy_words(seat: Seat, now: float) -> str:
     """What a seat has to do, for people."""
     machine = seat.machine
     words = f"{machine.in_flight} in flight"
+    if machine.others:
+        words += f", {machine.others} of others"
     failures = machine.failures_in_a_row(now)
     if failures:
         words += f", {failures} failure{'s' if failures > 1 else ''} in a row"

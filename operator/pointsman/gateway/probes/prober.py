@@ -5,6 +5,7 @@ to an endpoint's health (`domain/health.py`).
 
 - Cheap: a new endpoint, and one whose backend changed, is checked at once, afterwards every `probe.interval` ± 10 %.
   The load of an idle gateway is endpoints / interval checks a second.
+  After a good one, an engine that tells its load is asked for it.
 - By one token: as `domain/generation.py` says, at most `GENERATIONS_AT_ONCE` at any time.
 """
 
@@ -16,13 +17,16 @@ import random
 import ssl
 from collections.abc import Callable
 
+from pointsman.domain.engine_load import tells
 from pointsman.domain.generation import LOOK_AGAIN, pause
+from pointsman.domain.health import ProbeOutcome
 from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend, Endpoint, GenerationPolicy
 from pointsman.gateway.insight.events import Event, TableChanged
 from pointsman.gateway.probes.cheap import probe
 from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.probes.generation import generate
+from pointsman.gateway.probes.load import engine_load
 from pointsman.gateway.state import GatewayState
 from pointsman.gateway.upstream.trust import default_tls
 
@@ -89,6 +93,10 @@ class Prober:
                 self._ours(backend)
             else:
                 self._state.observe_probe(endpoint.key, found)
+                if tells(backend.engine):
+                    good = found.outcome is ProbeOutcome.OK
+                    load = await engine_load(self._client, backend, endpoint) if good else None
+                    self._state.observe_load(endpoint.key, load)
             spent = self._state.clock() - started
             await asyncio.sleep(max(LEAST_PAUSE, backend.probe.interval * (0.9 + 0.2 * self._jitter()) - spent))
 
