@@ -9,7 +9,7 @@ from tests.gateway.test_admin import record, serving
 
 from pointsman.cli.gateway import gateway as command
 from pointsman.gateway.insight.broadcast import event_body
-from pointsman.gateway.insight.events import FellBack, HealthChanged, TableChanged
+from pointsman.gateway.insight.events import FellBack, HealthChanged, TableChanged, Wanted
 from pointsman.gateway.insight.metrics import GatewayMeter, registry_of
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
@@ -63,7 +63,8 @@ async def test_every_event_is_there_with_its_fields() -> None:
         gateway.eject("a")
         gateway.state.fell_back("chat", "a", "b", "Refused", "r")
         gateway.state.set_table(gateway.state.table)
-    assert set(heard) == {kind.__name__ for kind in (HealthChanged, FellBack, TableChanged)}
+        gateway.state.want("a", 1.0)
+    assert set(heard) == {kind.__name__ for kind in (HealthChanged, FellBack, TableChanged, Wanted)}
     assert set(documented) == set(heard) | own
     for kind, body in heard.items():
         assert documented[kind] == set(body) - {"at"}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pointsman.controllers.backend import BackendController
+from pointsman.controllers.book import ReportBook
 from pointsman.controllers.context import Context
 from pointsman.controllers.gateway import GatewayController
 from pointsman.controllers.keys import everything_in
@@ -82,7 +83,9 @@ class Bench:
         """Seconds that the operator's clock is ahead."""
         self.secrets = SecretWatch(connection, lambda *_: self._touch())
         self.config_maps = SecretWatch(connection, lambda *_: self._touch(), CONFIG_MAPS)
-        self.context = Context(self.client, Cache(), settings, self.secrets, self.config_maps, clock=self.now)
+        self.context = Context(
+            self.client, Cache(), settings, self.secrets, self.config_maps, ReportBook(self.now), clock=self.now
+        )
         self.backends = BackendController(self.context)
         self.routes = RouteController(self.context)
         self.gateways = GatewayController(self.context, lambda _: None, clock=self.now)

@@ -412,6 +412,48 @@ CASES = [
     Case("ollama block on external", external(ollama={"parallel": 1}), "belongs to engine Ollama: remove it"),
     Case("external with a source", external(models=[{"name": "a", "source": "ollama://a"}]), "pulls no models"),
     Case("external with storage", external(storage={"size": "1Gi"}), PODLESS),
+    Case("autoscaling", ollama(autoscaling={"maxReplicas": 4, "targetInFlight": 8})),
+    Case(
+        "autoscaling to none",
+        ollama(
+            replicas=0,
+            autoscaling={
+                "minReplicas": 0,
+                "maxReplicas": 4,
+                "targetInFlight": 8,
+                "idleAfter": "10m",
+                "scaleUpWindow": "0s",
+                "scaleDownWindow": "1h",
+            },
+        ),
+    ),
+    Case(
+        "autoscaling without a maximum",
+        ollama(autoscaling={"targetInFlight": 8}),
+        "spec.autoscaling.maxReplicas: Field required",
+        "spec.autoscaling.maxReplicas: Required value",
+    ),
+    Case(
+        "autoscaling without a target",
+        ollama(autoscaling={"maxReplicas": 8}),
+        "spec.autoscaling.targetInFlight: Field required",
+        "spec.autoscaling.targetInFlight: Required value",
+    ),
+    Case(
+        "autoscaling upside down",
+        ollama(autoscaling={"minReplicas": 5, "maxReplicas": 4, "targetInFlight": 8}),
+        "autoscaling.minReplicas must not be more than autoscaling.maxReplicas",
+    ),
+    Case(
+        "idle, but never none",
+        ollama(autoscaling={"maxReplicas": 4, "targetInFlight": 8, "idleAfter": "10m"}),
+        "it needs autoscaling.minReplicas 0",
+    ),
+    Case(
+        "external with autoscaling",
+        external(autoscaling={"maxReplicas": 4, "targetInFlight": 8}),
+        "engine External runs no pods: remove",
+    ),
     Case("external with replicas", external(replicas=2), "engine External runs no pods: replicas cannot be set"),
     Case("url without a scheme", external(external={"url": "api.example.com"}), "must be the API's base URL"),
     Case(

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from pointsman.api.autoscaling import Autoscaling
 from pointsman.api.base import ApiModel, ListMap, Rule
 from pointsman.api.engine import Engine
 from pointsman.api.limits import DEFAULT_MAX_QUEUED, DEFAULT_QUEUE_TIMEOUT, Limits
@@ -99,9 +100,9 @@ class LLMBackendSpec(ApiModel):
             "self.engine != 'External' || !(has(self.gpu) || has(self.storage) || has(self.image)"
             " || has(self.resources) || has(self.env) || has(self.nodeSelector) || has(self.tolerations)"
             " || has(self.runtimeClassName) || has(self.imagePullSecrets) || has(self.startupTimeout)"
-            " || has(self.drainSeconds))",
+            " || has(self.drainSeconds) || has(self.autoscaling))",
             "engine External runs no pods: remove gpu, storage, image, imagePullSecrets, resources, env, nodeSelector,"
-            " tolerations, runtimeClassName, startupTimeout and drainSeconds",
+            " tolerations, runtimeClassName, startupTimeout, drainSeconds and autoscaling",
             lambda s: s.engine is not Engine.EXTERNAL or not s.has_pod_fields(),
         ),
         Rule(
@@ -171,7 +172,15 @@ class LLMBackendSpec(ApiModel):
     llama_cpp: LlamaCppOptions | None = Field(default=None, description="Options of engine LlamaCpp.")
     custom: CustomOptions | None = Field(default=None, description="Options of engine Custom.")
     external: ExternalOptions | None = Field(default=None, description="Options of engine External.")
-    replicas: int = Field(default=1, ge=0, le=256, description="Pods of the engine (kubectl scale sets this).")
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="Pods of the engine (kubectl scale sets this). With `autoscaling` only what it starts with.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Lets the number of pods follow the requests, down to none."
+    )
     gpu: Gpu | None = Field(default=None, description="GPUs of each pod; CPU only when not given.")
     storage: Storage | None = Field(default=None, description="The volume that holds the models.")
     limits: Limits | None = Field(default=None, description="How much an endpoint is asked at once.")
@@ -214,6 +223,7 @@ class LLMBackendSpec(ApiModel):
             for v in (
                 self.gpu, self.storage, self.image, self.resources, self.env, self.node_selector, self.tolerations,
                 self.runtime_class_name, self.image_pull_secrets, self.startup_timeout, self.drain_seconds,
+                self.autoscaling,
             )
         )  # fmt: skip
 

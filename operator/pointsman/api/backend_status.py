@@ -42,6 +42,19 @@ class HealthStatus(StatusModel):
     """Milliseconds of the last good check or answer; rounded so that it rarely changes."""
 
 
+class AutoscalingStatus(StatusModel):
+    """What `spec.autoscaling` has led to."""
+
+    replicas: int = 0
+    """The number of pods that it wants now."""
+    last_activity_time: str = ""
+    """When there last was a request, RFC 3339; a minute late at most while there are some."""
+    last_scale_time: str = ""
+    """When the number was last changed."""
+    message: str = ""
+    """Why: `1 → 3: 20 requests in flight or waiting, target 8 for each pod`."""
+
+
 class LLMBackendStatus(StatusModel):
     observed_generation: int = 0
     conditions: Annotated[tuple[Condition, ...], ListMap("type", max_items=16)] = ()
@@ -58,3 +71,4 @@ class LLMBackendStatus(StatusModel):
     models_summary: str = ""
     """For printer columns: `2/3`, or the progress of the pull under way."""
     health: HealthStatus = HealthStatus()
+    autoscaling: AutoscalingStatus | None = None

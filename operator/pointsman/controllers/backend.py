@@ -26,6 +26,7 @@ from pointsman.controllers.nodes import Nodes
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.placing import GpuView, Holder
 from pointsman.controllers.plan_backend import Plan, plan
+from pointsman.controllers.scaling import Scaling
 from pointsman.controllers.settings import Settings
 from pointsman.controllers.status_writer import StatusWriter
 from pointsman.domain.compiling import ca_bundle, missing_secret
@@ -33,6 +34,7 @@ from pointsman.domain.folding import Health, fold_backend
 from pointsman.domain.references import references
 from pointsman.engines.drivers import DRIVERS
 from pointsman.engines.gpus import UnknownGpu, need, resolve
+from pointsman.kube import events
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import (
     BACKENDS,
@@ -69,6 +71,7 @@ class BackendController:
     """Reconciles one backend at a time; the queue makes sure that none is reconciled twice at once."""
 
     def __init__(self, context: Context) -> None:
+        self.scaling = Scaling(context)
         self._context = context
         self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(context, figures=without_figures)
         self._events: dict[str, _EventsRead] = {}
@@ -78,6 +81,7 @@ class BackendController:
         """Raises `ApiError` and `RetryLater`: try again later."""
         body = self._context.cache.get(BACKENDS, namespace, name)
         if body is None or is_deleting(body):
+            self.scaling.forget(namespace, name)
             return Again(None)  # owner references delete the children
         try:
             backend = self._context.backend(body)
@@ -86,6 +90,7 @@ class BackendController:
             return Again()
         refused: Problem | None = None
         seen = await self._observe(backend, refused)
+        before = replicas_of(seen.deployment)
         todo = plan(seen)
         if not backend.spec.suspend:
             for _ in range(ROUNDS):
@@ -99,8 +104,12 @@ class BackendController:
                 todo = plan(seen)
                 if refused is not None:
                     break
+        if seen.scale is not None and before is not None and replicas_of(seen.deployment) == seen.replicas != before:
+            notice = events.Notice("Scaled", seen.scale.status.message, warning=False)
+            await events.post(self._context.client, body, notice, self._context.instance)
         soon = await self._write(body, seen, todo)
-        times = [t for t in (todo.again, soon, REFUSED_SECONDS if refused else None) if t is not None]
+        scale = seen.scale.again if seen.scale is not None else None
+        times = [t for t in (todo.again, soon, scale, REFUSED_SECONDS if refused else None) if t is not None]
         return Again(min(times, default=RESYNC_SECONDS))
 
     async def _write(self, body: Obj, seen: Observed, todo: Plan) -> float | None:
@@ -140,12 +149,13 @@ class BackendController:
         progress = {
             j: p for j, some in pull_pods.items() if (p := context.reports.progress(map(uid_of, some))) is not None
         }
+        deployment = cache.get(DEPLOYMENTS, namespace, name)
         return Observed(
             backend=backend,
             settings=context.settings,
             now=context.clock(),
             service=cache.get(SERVICES, namespace, name),
-            deployment=cache.get(DEPLOYMENTS, namespace, name),
+            deployment=deployment,
             claim=claim,
             jobs=jobs,
             pods=tuple(pods),
@@ -155,6 +165,7 @@ class BackendController:
             health=health,
             gpus=None if mistaken else await self._gpus(backend, pods),
             mistaken=mistaken,
+            scale=self.scaling.judge(backend, deployment, pods),
             refused=refused,
         )
 
@@ -254,6 +265,10 @@ def written_out(backend: LLMBackend, settings: Settings) -> LLMBackend:
     return backend if spec is backend.spec else replace(backend, spec=spec)
 
 
+def replicas_of(deployment: Obj | None) -> int | None:
+    return int(deployment["spec"]["replicas"]) if deployment is not None else None
+
+
 def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:
     """The status without what changes all the time: two that differ only in figures are written once a second."""
     models = tuple(
@@ -261,4 +276,5 @@ def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:
         for m in status.models
     )
     health = status.health.model_copy(update={"latency_ms": None})
-    return status.model_copy(update={"models": models, "models_summary": "", "health": health})
+    scaled = status.autoscaling.model_copy(update={"last_activity_time": ""}) if status.autoscaling else None
+    return status.model_copy(update={"models": models, "models_summary": "", "health": health, "autoscaling": scaled})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pointsman.api.backend_status import HealthStatus, LLMBackendStatus, ModelStatus
-from pointsman.api.conditions import BackendCondition, Reason
+from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.controllers import own_pull_status
 from pointsman.controllers.causes import Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text
@@ -63,6 +63,7 @@ def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
         models=models,
         models_summary=summary(models),
         health=_health(seen, old.health),
+        autoscaling=seen.scale.status if seen.scale is not None else None,
         last_handled_reconcile_at=old.last_handled_reconcile_at if _waits(seen, plan) else seen.asked(),
     )
 
@@ -126,8 +127,8 @@ def _judge_external(seen: Observed) -> _Judged:
 def _available(seen: Observed, cause: Cause | None) -> Verdict:
     if ((seen.deployment or {}).get("status") or {}).get("availableReplicas"):
         return Verdict(True, Reason.AVAILABLE)
-    if not seen.backend.spec.replicas:
-        return Verdict(False, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+    if not seen.replicas:
+        return Verdict(False, Reason.SCALED_TO_ZERO, _none(seen))
     if cause is not None:
         return Verdict(False, cause.reason, cause.message)
     return Verdict(False, Reason.STARTING, "no pod is ready yet")
@@ -135,8 +136,8 @@ def _available(seen: Observed, cause: Cause | None) -> Verdict:
 
 def _healthy(seen: Observed) -> Verdict:
     health = seen.health
-    if DRIVERS[seen.backend.spec.engine].runs_pods and not seen.backend.spec.replicas:
-        return Verdict(None, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+    if DRIVERS[seen.backend.spec.engine].runs_pods and not seen.replicas:
+        return Verdict(None, Reason.SCALED_TO_ZERO, _none(seen))
     if health.up is None:
         return Verdict(None, Reason.NO_REPORT, "no gateway has reported on this generation")
     if health.up:
@@ -159,24 +160,31 @@ def _ready(
         return Verdict(False, Reason.SUSPENDED, "changes wait: spec.suspend is true")
     if plan.wait or plan.steps:
         return Verdict(False, Reason.PROGRESSING, plan.wait or "changes are being applied")
-    if cause is not None and seen.backend.spec.replicas:
+    if cause is not None and seen.replicas:
         return Verdict(False, cause.reason, cause.message)
     if pulled.holds is not True:
         return Verdict(False, pulled.reason, pulled.message)
     if (rolling := _rolling(seen)) is not None:
         return Verdict(False, Reason.PROGRESSING if available.holds else Reason.STARTING, rolling)
-    if not seen.backend.spec.replicas:
-        return Verdict(True, Reason.SCALED_TO_ZERO, "models are pulled; spec.replicas is 0")
+    if not seen.replicas:
+        return Verdict(True, Reason.SCALED_TO_ZERO, f"models are pulled; {_none(seen)}")
     if healthy.holds is False:
         return Verdict(False, healthy.reason, healthy.message)
     return Verdict(True, Reason.READY)
+
+
+def _none(seen: Observed) -> str:
+    """Why there is no pod."""
+    return "spec.replicas is 0" if seen.scale is None else "the next request starts a pod"
 
 
 def _rolling(seen: Observed) -> str | None:
     """What is missing until the Deployment is all of what it should be; None when nothing is."""
     live: Obj = seen.deployment or {}
     has = live.get("status") or {}
-    want = seen.backend.spec.replicas
+    want = seen.replicas
+    if has.get("availableReplicas") and _only_scales(seen):
+        return None
     if not live or int(has.get("observedGeneration") or 0) < int(live["metadata"].get("generation") or 0):
         return "the Deployment has just changed"
     updated, ready = int(has.get("updatedReplicas") or 0), int(has.get("availableReplicas") or 0)
@@ -187,6 +195,15 @@ def _rolling(seen: Observed) -> str | None:
     if ready < want:
         return f"{ready} of {want} pods are ready"
     return None
+
+
+def _only_scales(seen: Observed) -> bool:
+    """It was ready with this spec, and the requests have given it another number: no news for who waits for it."""
+    if seen.scale is None:
+        return False
+    said = next((c for c in seen.backend.status.conditions if c.type == _C.READY), None)
+    generation = seen.backend.meta.generation
+    return said is not None and said.status is ConditionStatus.TRUE and said.observed_generation == generation
 
 
 def _reconciling(seen: Observed, judged: _Judged) -> Verdict:
@@ -205,7 +222,7 @@ def _stalled(seen: Observed, problem: Problem | None, cause: Cause | None, views
     for model in views:
         if model.permanent and model.reason is not None:
             return Verdict(True, model.reason, f"model {model.status.name}: {model.status.message}")
-    if cause is not None and seen.backend.spec.replicas and (cause.stuck or _deadline_exceeded(seen.deployment)):
+    if cause is not None and seen.replicas and (cause.stuck or _deadline_exceeded(seen.deployment)):
         return Verdict(True, cause.reason, cause.message)
     return Verdict(False, Reason.NOT_STALLED)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from pointsman.domain.folding import Gateways, Received, gateways
+from pointsman.domain.folding import Gateways, Received, gateways, load_of
 from pointsman.domain.report import GatewayReport, PullProgress, PullReport, Report
+from pointsman.domain.scaling import Load
 
 
 class ReportBook:
@@ -40,6 +41,10 @@ class ReportBook:
         for uid in uids:
             self._first_seen.setdefault(uid, now)
         return gateways(uids, self._gateways, self._first_seen, now)
+
+    def load(self, backend: str, ready: Collection[str], leaving: Iterable[str]) -> Load:
+        """What the gateways (by pod UID) have to do with a backend now."""
+        return load_of(backend, ready, leaving, self._gateways, self._clock())
 
     def progress(self, pod_uids: Iterable[str]) -> PullProgress | None:
         """The report of a pull by one of its pods; the newest wins."""

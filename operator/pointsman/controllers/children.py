@@ -98,8 +98,10 @@ def deployment(
     live: Obj | None = None,
     have: Loaded = UNKNOWN,
     fills: Sequence[Obj] = (),
+    replicas: int | None = None,
 ) -> Obj:
-    """`replicas` is always written: a field that was applied once and is left out later falls back to its default."""
+    """`replicas`: the spec's when None. The field is always written: one that was applied once and is left out later
+    falls back to its default."""
     name = backend.meta.name
     template = pod_template(driver, backend.spec, labels(name), image, store, worker, fills)
     if have.pods:
@@ -108,7 +110,7 @@ def deployment(
     if have.deployment:
         metadata["annotations"][LOADED_ANNOTATION] = have.deployment
     spec = {
-        "replicas": backend.spec.replicas,
+        "replicas": backend.spec.replicas if replicas is None else replicas,
         "selector": {"matchLabels": selector(name)},
         **rollout(driver, backend.spec, store, moves=_moves(template, live)),
         "template": template,

@@ -96,5 +96,8 @@ class Context:
         return out[0], out[1]
 
     def gateway_pods(self, namespace: str) -> list[Obj]:
-        pods = self.cache.labelled(PODS, namespace, meta.COMPONENT_LABEL, "gateway")
-        return [p for p in pods if not is_deleting(p)]
+        return [p for p in self.all_gateway_pods(namespace) if not is_deleting(p)]
+
+    def all_gateway_pods(self, namespace: str) -> list[Obj]:
+        """Those too that leave, and finish their streams."""
+        return list(self.cache.labelled(PODS, namespace, meta.COMPONENT_LABEL, "gateway"))

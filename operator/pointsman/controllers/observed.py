@@ -10,6 +10,7 @@ from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.controllers import hardware
 from pointsman.controllers.placing import GpuView
+from pointsman.controllers.scaling import Scale
 from pointsman.controllers.settings import Settings
 from pointsman.domain.folding import Health
 from pointsman.domain.report import PullProgress, PullReport
@@ -55,8 +56,15 @@ class Observed:
     """What the spec names and the installation does not have."""
     missing: Problem | None = None
     """What is wrong with the Secret or the CA bundle that an External names."""
+    scale: Scale | None = None
+    """With `spec.autoscaling`: how many pods there should be."""
     refused: Problem | None = None
     """What the API server refused when the last plan was carried out."""
+
+    @property
+    def replicas(self) -> int:
+        """How many pods there should be."""
+        return self.scale.replicas if self.scale is not None else self.backend.spec.replicas
 
     def asked(self) -> str:
         """The reconcile-now annotation, as the status keeps it when it has been acted on."""

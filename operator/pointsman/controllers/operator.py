@@ -74,8 +74,8 @@ class Operator:
         self._watcher = Watcher(
             connection, self._client, cache, tuple(namespaces) or settings.namespaces, self._changed
         )
-        self._reports = Reports(self._context, lambda key, after: self._queue.add(key, after))
         self._backends = BackendController(self._context)
+        self._reports = Reports(self._context, lambda key, after: self._queue.add(key, after), self._backends.scaling)
         self._routes = RouteController(self._context)
         self._gateways = GatewayController(self._context, self._namespace_changed)
         self._lease = Lease(

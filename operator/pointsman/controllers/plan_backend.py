@@ -118,9 +118,9 @@ def plan(seen: Observed) -> Plan:
     pulls = _pulls(seen, store, pulling)
     have = loaded(seen.deployment, _contents(pulls)) if driver.reads_files else Loaded()
     fills = own_pulls.containers(backend.spec.models, seen.settings, worker) if isinstance(store, OwnStore) else ()
-    wanted.append(
-        (children.deployment(backend, driver, image, store, worker, seen.deployment, have, fills), seen.deployment)
-    )
+    deployed = seen.deployment
+    manifest = children.deployment(backend, driver, image, store, worker, deployed, have, fills, seen.replicas)
+    wanted.append((manifest, deployed))
     for manifest, live in wanted:
         if live is not None:
             if is_deleting(live) or whose(live, backend) is Whose.PREDECESSOR:
@@ -269,7 +269,7 @@ def _restart(seen: Observed, store: Store, pull: Pull, round_: int, why: str, dr
 
 
 def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
-    if store.one_node and seen.backend.spec.replicas and not any(_scheduled(p) for p in seen.pods):
+    if store.one_node and seen.replicas and not any(_scheduled(p) for p in seen.pods):
         # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
         return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
     manifest = pull_job.job(seen.backend, pull.model, pull.name, store, seen.settings, round_)

@@ -22,6 +22,7 @@ from pointsman.api import meta
 from pointsman.controllers import children, gateway_children, own_pulls, pull_job
 from pointsman.controllers.context import Context
 from pointsman.controllers.keys import Key, everything_in, keys_of
+from pointsman.controllers.scaling import Scaling
 from pointsman.domain.report import (
     HEARTBEAT_SECONDS,
     REPORT_PATH,
@@ -63,8 +64,9 @@ class _Listener:
 class Reports:
     """Keeps one stream for each worker pod; feeds the report book and the queue."""
 
-    def __init__(self, context: Context, add: Add) -> None:
+    def __init__(self, context: Context, add: Add, scaling: Scaling) -> None:
         self._context = context
+        self._scaling = scaling
         self._add = add
         self._listeners: dict[str, _Listener] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -149,6 +151,8 @@ class Reports:
         before = self._context.reports.last(uid_of(pod))
         self._context.reports.keep(uid_of(pod), report)
         if isinstance(report, GatewayReport):
+            for name in self._scaling.heard(namespace, report):
+                self._add(Key("LLMBackend", namespace, name), 0.0)
             for key, after in news(namespace, before if isinstance(before, GatewayReport) else None, report):
                 self._add(key, after)
             return

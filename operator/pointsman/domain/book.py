@@ -33,6 +33,8 @@ class EndpointSnapshot:
     in_flight: int
     load: EngineLoad | None
     """What the engine said of its load."""
+    advanced_at: float
+    """When anything last came back for a request; -inf: never."""
     saturated_until: float
     loading: bool
     missing_models: tuple[str, ...]
@@ -229,6 +231,7 @@ class HealthBook:
             latency_ms=m.latency_ms,
             in_flight=m.in_flight,
             load=m.load,
+            advanced_at=m.advanced_at,
             saturated_until=max((t for t in m.flags.saturated.values() if now < t), default=0.0),
             loading=now < m.flags.loading_until,
             missing_models=tuple(sorted(name for name, up in entry.backend.models.items() if up in absent)),

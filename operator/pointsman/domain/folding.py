@@ -2,17 +2,20 @@
 
 Rules: only ready gateways count; a report older than `SILENT_AFTER_SECONDS` is ignored; a judgement of another
 generation is none. `Health` is the majority's, a tie keeps what was said before, dissent stands in the message. A route
-serves only if every ready gateway serves this generation with a usable target. The newest fallback wins.
+serves only if every ready gateway serves this generation with a usable target. The newest fallback wins. The load of a
+backend is the sum of all gateways', whatever generation they serve.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 
 from pointsman.domain.report import (
+    HEARTBEAT_SECONDS,
     SILENT_AFTER_SECONDS,
     BackendHealth,
     FallbackEvent,
@@ -20,11 +23,14 @@ from pointsman.domain.report import (
     RouteReport,
     TargetState,
 )
+from pointsman.domain.scaling import Load
 
 UP = frozenset({"Healthy", "Degraded", "Probation"})
 JUDGED = UP | {"Unhealthy"}
 """Other words are no vote: `Unknown`, and what a gateway that lies may say."""
 PENDING_SECONDS = 10.0
+JUST_NOW_SECONDS = 2 * HEARTBEAT_SECONDS
+"""Pods are taken away only by reports younger than this."""
 USABLE = frozenset({"Ready", "Unknown"})
 """States of targets that could serve now: what nobody has judged yet counts, as it does for traffic."""
 
@@ -35,6 +41,11 @@ class Received:
 
     report: GatewayReport
     at: float
+
+    @cached_property
+    def backends(self) -> Mapping[str, BackendHealth]:
+        """By name."""
+        return {b.name: b for b in self.report.backends}
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,28 @@ def fold_backend(name: str, generation: int, view: Gateways, was_up: bool | None
         since=min((v.since for v in side if v.since), default=0.0),
         latency_ms=median(latencies) if latencies else None,
     )
+
+
+def load_of(
+    name: str, ready: Collection[str], leaving: Iterable[str], received: Mapping[str, Received], now: float
+) -> Load:
+    """What all gateways have to do with a backend now. Those that leave still finish their streams: they count, but
+    nobody waits for their word."""
+    requests, ages, complete = 0, [], bool(ready)
+    for gateway in (*ready, *leaving):
+        got = received.get(gateway)
+        passed = now - got.at if got is not None else 0.0
+        health = got.backends.get(name) if got is not None and passed <= SILENT_AFTER_SECONDS else None
+        if gateway in ready and (health is None or passed > JUST_NOW_SECONDS):
+            complete = False
+        if got is None or health is None:
+            continue
+        requests += max(0, health.requests)
+        if health.requests > 0:
+            ages.append(0.0)
+        elif health.active_at:
+            ages.append(max(0.0, got.report.at - health.active_at) + passed)
+    return Load(requests, min(ages, default=None), complete)
 
 
 def fold_route(name: str, generation: int, targets: Sequence[tuple[str, str]], view: Gateways) -> RouteView:

@@ -76,6 +76,16 @@ class BackendHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     since: float = 0.0
     latency_ms: float | None = None
     endpoints: tuple[EndpointHealth, ...] = ()
+    waiting: int = 0
+    """Requests that wait for a slot of it, or for it to get ready."""
+    active_at: float = 0.0
+    """When a request last had something from it, or found it without a pod and wanted it; 0: never, or some are in
+    flight or waiting now."""
+
+    @property
+    def requests(self) -> int:
+        """In flight and waiting."""
+        return self.waiting + sum(e.in_flight for e in self.endpoints)
 
 
 class TargetState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

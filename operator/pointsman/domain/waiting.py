@@ -7,13 +7,14 @@ Decided here: for what a request waits, and for what it does not. Not here: how 
   waits for a slot, so long in all for each priority; then it moves on to the next.
 - With `whileCold: Hold` a request waits for a target that is not ready yet (no pod, loading, its model being pulled),
   rather than go to a lower priority.
+- A backend without a pod that would have been asked is wanted: the report says so, and the operator may start one.
 - Nobody waits for a target that was already asked, nor when the request has no attempt left.
 - Endpoints in their ramp, the least bad ones, and one that failed this request are worse than any that is only full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,6 +75,21 @@ def worth_waiting(
         return None
     rank, awaited = min(found)
     return Wait(awaited, rank, tuple(found[rank, awaited].values()))
+
+
+def wanted(ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, wait: Wait | None) -> Iterator[str]:
+    """The backends of ours without a pod that a request would rather have asked than `choice`, or that stand no later
+    than what it waits for. One beside a choice of the same rank is not missed."""
+    worst = 1 << 30
+    if wait is not None:
+        worst = wait.rank
+    elif choice is not None and choice[0].place is Place.PRIORITY:
+        worst = choice[0].target.rank - 1
+    for e in ordering.excluded:
+        if e.reason is not Barred.NO_ENDPOINT or isinstance(e.target, BrokenTarget) or e.target.rank > worst:
+            continue
+        if e.target.backend.engine is not Engine.EXTERNAL:
+            yield e.target.backend.name
 
 
 def _awaited(e: Excluded, may_hold: bool) -> Awaited | None:

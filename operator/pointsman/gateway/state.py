@@ -23,13 +23,14 @@ from pointsman.domain.report import (
     TargetState,
 )
 from pointsman.domain.table import Backend, BrokenTarget, RefProblem, Route, RoutingTable
-from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, TableChanged
+from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, TableChanged, Wanted
 from pointsman.gateway.insight.meter import Meter, NoMeter
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay.hold import Hold
 from pointsman.gateway.relay.learnt import Learnt
 from pointsman.gateway.relay.waiting_room import WaitingRoom
 
+NEVER = float("-inf")
 _BEST = (State.HEALTHY, State.DEGRADED, State.PROBATION, State.UNKNOWN, State.UNHEALTHY)
 
 
@@ -64,6 +65,8 @@ class GatewayState:
         """Requests that wait for a target to get ready."""
         self.learnt = Learnt()
         """Who keeps which answer, and who does not know which operation."""
+        self.wanted: dict[str, float] = {}
+        """Backend without a pod → when a request last wanted it."""
         self.last_fallback: dict[str, FallbackEvent] = {}
         """Route → its newest fallback."""
         if table is not None:
@@ -77,6 +80,8 @@ class GatewayState:
         self.health.adopt(table, self.clock())
         self.learnt.unknown.forget()
         self.last_fallback = {r: e for r, e in self.last_fallback.items() if r in table.routes}
+        podless = {b.name for b in table.backends.values() if not b.endpoints}
+        self.wanted = {b: at for b, at in self.wanted.items() if b in podless}
         self._publish(TableChanged(table))
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
@@ -95,6 +100,13 @@ class GatewayState:
     def observe_generation(self, endpoint_key: str, probe: Probed) -> None:
         """What a check by one token found."""
         self.health.observe_generation(endpoint_key, probe, self.clock())
+
+    def want(self, backend: str, now: float) -> None:
+        """A request would have gone there, had it a pod. Whoever follows hears it once until there is one."""
+        new = backend not in self.wanted
+        self.wanted[backend] = now
+        if new:
+            self._publish(Wanted(backend))
 
     def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str, request_id: str) -> None:
         last = self.last_fallback.get(route)
@@ -121,18 +133,22 @@ class GatewayState:
 
     def report_snapshot(self) -> GatewayReport:
         now = self.clock()
+        held = self.held.waiting()
         return GatewayReport(
             gateway=self.name,
             at=self._wall(),
-            backends=tuple(self._backend(b, now) for b in self.table.backends.values()),
+            backends=tuple(self._backend(b, held[b.name], now) for b in self.table.backends.values()),
             routes=tuple(self._route(r, now) for r in self.table.routes.values()),
         )
 
-    def _backend(self, backend: Backend, now: float) -> BackendHealth:
+    def _backend(self, backend: Backend, held: int, now: float) -> BackendHealth:
         endpoints = []
+        waiting = self.waiting.waiting(backend.name) + held
+        active = self.wanted.get(backend.name, NEVER)
         for endpoint in backend.endpoints:
             s = self.health.snapshot(endpoint.key, now)
             if s is not None:
+                active = max(active, s.advanced_at)
                 endpoints.append(
                     EndpointHealth(
                         address=s.address,
@@ -150,6 +166,8 @@ class GatewayState:
                         loading=s.loading,
                     )
                 )
+        busy = waiting > 0 or any(e.in_flight for e in endpoints)
+        active_at = 0.0 if busy or active == NEVER else self.unix(active)
         if not endpoints:
             return BackendHealth(
                 name=backend.name,
@@ -157,6 +175,8 @@ class GatewayState:
                 state=State.UNKNOWN.value,
                 reason=RefProblem.CA_BUNDLE_MISSING.value if backend.unreachable else "NoEndpoint",
                 message=backend.unreachable or "no pod of it is ready",
+                waiting=waiting,
+                active_at=active_at,
             )
         best = min(endpoints, key=lambda e: _BEST.index(State(e.state)))
         return BackendHealth(
@@ -168,6 +188,8 @@ class GatewayState:
             since=best.since,
             latency_ms=best.latency_ms,
             endpoints=tuple(endpoints),
+            waiting=waiting,
+            active_at=active_at,
         )
 
     def _route(self, route: Route, now: float) -> RouteReport:

@@ -1,4 +1,5 @@
-"""`GET /v1/events`: every health change, fallback and change of the table, as it happens, to any number of readers.
+"""`GET /v1/events`: every health change, fallback, change of the table and wish for a pod, as it happens, to any number
+of readers.
 
 Decided here: the JSON of an event, and what becomes of a reader that is too slow. Not here: whole snapshots, which need
 no predecessor (`reporting.py`).
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from pointsman.domain.table import RoutingTable
-from pointsman.gateway.insight.events import Event, FellBack, HealthChanged
+from pointsman.gateway.insight.events import Event, FellBack, HealthChanged, Wanted
 from pointsman.gateway.state import GatewayState
 
 QUEUE_LIMIT = 1000
@@ -133,6 +134,8 @@ def event_body(event: Event) -> tuple[str, dict[str, Any]]:
                 "reason": e.reason,
                 "requestId": e.request_id,
             }
+        case Wanted():
+            return "Wanted", {"backend": event.backend}
         case _:
             return "TableChanged", _table(event.table)
 

@@ -37,4 +37,11 @@ class TableChanged:
     table: RoutingTable
 
 
-Event = HealthChanged | FellBack | TableChanged
+@dataclass(frozen=True)
+class Wanted:
+    """A request would have gone to a backend that has no pod; said once until it has one."""
+
+    backend: str
+
+
+Event = HealthChanged | FellBack | TableChanged | Wanted

@@ -23,7 +23,7 @@ from pointsman.domain.hedging import allowance, beside
 from pointsman.domain.judging import message_in
 from pointsman.domain.table import Endpoint, Target
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
-from pointsman.domain.waiting import Awaited, Wait, worth_waiting
+from pointsman.domain.waiting import Awaited, Wait, wanted, worth_waiting
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.answers import Refusal
@@ -128,12 +128,14 @@ class Exchange(Served):
         ordering, choice = self.choose(now)
         if ordering.excluded and now < self.total_at:
             wait = self.worth_waiting(ordering, choice)
+            self._want(ordering, choice, wait, now)
             if wait is not None:
                 waiting = self.waiting
                 if waiting is None:
                     waiting = self.waiting = Waiting(self)
                 if waiting.begin(wait, ordering, choice, now):
                     return
+                self._want(ordering, choice, None, now)
         self.ask(ordering, choice, now)
 
     def choose(self, now: float) -> tuple[Ordering, tuple[Candidate, Endpoint] | None]:
@@ -155,6 +157,12 @@ class Exchange(Served):
         return worth_waiting(
             self.route, ordering, choice, tried, over, fallback=self._fallback, once=self.once, acts=self._acts()
         )
+
+    def _want(
+        self, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, wait: Wait | None, now: float
+    ) -> None:
+        for backend in wanted(ordering, choice, wait):
+            self.state.want(backend, now)
 
     def renew(self) -> None:
         """Goes on with the table of now: a target that got ready may be ready in that only. For a request that has not

@@ -9,7 +9,7 @@ when the target has not turned it away for `SCOUT_SECONDS`.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 from pointsman.gateway.relay.waiting_room import Waiter
 
@@ -41,6 +41,10 @@ class Hold:
     def count(self, route: str) -> int:
         line = self._lines.get(route)
         return len(line.held) if line is not None else 0
+
+    def waiting(self) -> Counter[str]:
+        """How many wait for each backend; one that waits for several counts for each."""
+        return Counter(backend.name for held in self._whose for backend in held.awaits())
 
     def join(self, held: Waiter, route: str, most: int, *, first: bool = False) -> bool:
         """False when the route holds `most` already. `first`: it went ahead and was turned away: its place is kept."""

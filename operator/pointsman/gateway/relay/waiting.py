@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pointsman.domain.attempts import Tried
 from pointsman.domain.candidates import Candidate, Ordering
-from pointsman.domain.table import Endpoint
+from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.waiting import Awaited, Wait
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.waiting_room import Waiter
@@ -129,6 +129,9 @@ class Waiting(Waiter):
         self._exchange.state.meter.waited(self._exchange.route.name, wait.awaited.value, outcome)
 
     # ---- what the rooms ask (`Waiter`)
+
+    def awaits(self) -> tuple[Backend, ...]:
+        return self.wait.backends if self.wait is not None else ()
 
     def go(self) -> bool:
         exchange = self._exchange

@@ -22,6 +22,10 @@ class Waiter:
 
     __slots__ = ()
 
+    def awaits(self) -> tuple[Backend, ...]:
+        """What it waits for: one of these."""
+        raise NotImplementedError
+
     def go(self) -> bool:
         """Looks whether it can go on: then it leaves the room, takes a slot and returns True."""
         raise NotImplementedError
