@@ -27,6 +27,8 @@ class Attempt:
     verdict: str
     lost_redial: bool = False
     """It was to be sent again and never arrived: the backend had gone."""
+    raced: bool = False
+    """It ran beside another attempt of the same request."""
 
     @property
     def splits(self) -> int:
@@ -45,15 +47,20 @@ class Attempt:
     @property
     def sure(self) -> bool:
         """Its verdict is known, whatever the timing was."""
-        return self.last.how != "killed" and not self.lost_redial
+        return self.last.how != "killed" and not self.lost_redial and not self.raced
 
 
 DIAL = frozenset(("Refused", "Reset", "Cut", "ConnectTimeout", "Unreachable"))
 """What a dial, or a connection just made, to a backend that goes down comes to."""
 
 
-def joined(arrivals: Sequence[Arrival], usage: bool) -> list[Attempt]:
-    """`usage`: the client asked for the usage frame itself. `arrivals` in order."""
+SOON = 1.0
+"""Seconds within which what is sent again arrives."""
+
+
+def joined(arrivals: Sequence[Arrival], usage: bool, *, hedges: bool = False) -> list[Attempt]:
+    """`usage`: the client asked for the usage frame itself. `arrivals` in order; with `hedges` another backend may have
+    been asked before one was asked again."""
     found = []
     rest = list(arrivals)
     while rest:
@@ -65,13 +72,23 @@ def joined(arrivals: Sequence[Arrival], usage: bool) -> list[Attempt]:
             again = wanted_again or _sent_again(last)
             if not again:
                 break
-            if rest and rest[0].backend == last.backend and (wanted_again or not rest[0].reused):
-                group.append(rest.pop(0))
+            next_ = _next(rest, last, hedges)
+            if next_ is not None and (wanted_again or not next_.reused):
+                rest.remove(next_)
+                group.append(next_)
                 continue
             lost = wanted_again or FAULTS[last.fault].silent_head
             break
         found.append(_attempt(tuple(group), usage, lost))
     return found
+
+
+def _next(rest: Sequence[Arrival], last: Arrival, hedges: bool) -> Arrival | None:
+    """What may be the same attempt, sent again."""
+    if not hedges:
+        return rest[0] if rest and rest[0].backend == last.backend else None
+    here = (a for a in rest if a.backend == last.backend and a.at < last.done + SOON)
+    return next(here, None)
 
 
 def _sent_again(arrival: Arrival) -> bool:

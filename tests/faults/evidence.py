@@ -9,15 +9,26 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from tests.faults.attempts import Attempt
 from tests.faults.values import Asked, Change, Down
-from tests.faults.world import CHANGING, DEAD, NO_NAME
+from tests.faults.world import CHANGING, DEAD, LIMITED, NO_NAME
 
 HAZE = 0.5
 """Seconds by which two processes on a busy machine may see one thing apart."""
+BLUR = 0.1
+"""Seconds by which a slot is held for longer than a backend works."""
+CROWD = 2000
+"""Requests at one backend that are looked at, from the last back."""
 OUT = ("Unhealthy", "Probation")
 FLAGS = {"Busy": "Saturated", "Loading": "Loading", "ModelMissing": "ModelMissing", "Denied": "Denied"}
+
+
+def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
+    """Of these spans, how many overlap at the most crowded moment."""
+    edges = sorted([(a, 1) for a, _ in spans] + [(b, -1) for _, b in spans])
+    return max(accumulate(change for _, change in edges), default=0)
 
 
 class Evidence:
@@ -35,10 +46,21 @@ class Evidence:
         """(backend, model, reason) → (from, until at most)."""
         self._downs: dict[str, list[Down]] = defaultdict(list)
         self._states: dict[str, list[Change]] = defaultdict(list)
+        self._crowds: dict[str, list[tuple[float, float]]] = {b: [] for b in LIMITED}
+        """Of backends with a limit: from when to when each request may have held a slot. Not only while the backend did
+        something: until the gateway had enough of it."""
         self._unasked: dict[str, list[float]] = defaultdict(list)
         """Backend → when it said something on an idle connection."""
         for request, list_ in attempts.items():
             for a in list_:
+                if a.backend in LIMITED and request in asked:
+                    first = a.arrivals[0]
+                    before = [b.last.done for b in list_ if b.last.done < first.at]
+                    after = [b.arrivals[0].at for b in list_ if b.arrivals[0].at > a.last.at]
+                    begin = (
+                        first.at if first.reused else max(before, default=asked[request].at)
+                    )  # a dial takes its time
+                    self._crowds[a.backend].append((begin, max(a.last.done, min(after, default=asked[request].done))))
                 for arrival in a.arrivals:
                     if arrival.fault == "bytes while idle":
                         self._unasked[a.backend].append(arrival.done)
@@ -46,7 +68,7 @@ class Evidence:
                     model = "" if a.verdict == "Loading" else asked[request].model
                     span = (a.last.at, a.last.done + a.fault.barred_at_most)
                     self._flags[a.backend, model, FLAGS[a.verdict]].append(span)
-        for spans in self._flags.values():
+        for spans in (*self._flags.values(), *self._crowds.values()):
             spans.sort()
         for down in downs:
             self._downs[down.backend].append(down)
@@ -62,12 +84,27 @@ class Evidence:
         for reason in ("Saturated", "ModelMissing", "Denied"):
             if self._within(backend, model, reason, at):
                 return reason
+        if self.full(backend, at):
+            return "AtLimit"
         return "Loading" if self._within(backend, "", "Loading", at) else ""
+
+    def full(self, backend: str, at: float) -> bool:
+        """Had it as many requests as its limit allows about then?"""
+        capacity = LIMITED.get(backend)
+        if capacity is None:
+            return False
+        spans = self._crowds[backend]
+        last = bisect_right(spans, (at + HAZE, float("inf")))
+        near = [(a, b) for a, b in spans[max(0, last - CROWD) : last] if b >= at - HAZE]
+        # One is enough for a limit of one: who was asked and saw nothing of it may have held the slot.
+        return most_at_once([(a - BLUR, b + BLUR) for a, b in near]) >= capacity.in_flight
 
     def bears_out(self, backend: str, model: str, reason: str, at: float) -> bool:
         """Is that reason for leaving it out true?"""
         if self._reloads and backend in CHANGING:
             return True
+        if reason == "AtLimit":
+            return self.full(backend, at) or self.down(backend, at, at)
         if reason == "Unhealthy":
             return backend in DEAD or self.out(backend, at)
         return self._within(backend, "" if reason == "Loading" else model, reason, at)

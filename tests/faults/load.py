@@ -93,6 +93,7 @@ class Worker:
         while status < 200:
             status, headers = await _head(reader)
         asked.status = status
+        asked.head = time.monotonic()
         asked.backend = headers.get("x-pointsman-backend", "")
         asked.attempts = int(headers.get("x-pointsman-attempts", "-1"))
         asked.trial = headers.get("x-pointsman-trial", "")
@@ -125,6 +126,10 @@ class Worker:
         if answer.is_events:
             asked.finished = answer.finished
             asked.done_events, asked.error_events, asked.broken_events = answer.done, answer.errors, answer.broken
+            if not answer.text:
+                asked.body = body[:4096].decode("utf-8", "replace")
+            if asked.attempts < 0:
+                _read_comments(asked, bytes(body))
         else:
             asked.body = body[:4096].decode("utf-8", "replace")
         return None
@@ -157,6 +162,16 @@ class Worker:
         if self._writer is not None:
             self._writer.transport.abort()
         self._reader = self._writer = None
+
+
+def _read_comments(asked: Asked, body: bytes) -> None:
+    """What a head could not say that went out early."""
+    asked.patient = True
+    said = dict(line[2:].decode().split(": ", 1) for line in body.split(b"\n") if line.startswith(b": x-pointsman-"))
+    asked.backend = said.get("x-pointsman-backend", "")
+    asked.attempts = int(said.get("x-pointsman-attempts", "-1"))
+    asked.trial = said.get("x-pointsman-trial", "")
+    asked.verdict = said.get("x-pointsman-verdict", "")
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

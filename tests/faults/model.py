@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from tests.faults import refusal
 from tests.faults.attempts import Attempt, joined
-from tests.faults.evidence import HAZE, Evidence
+from tests.faults.evidence import BLUR, HAZE, Evidence
 from tests.faults.faults import End
+from tests.faults.races import BROKEN_OFF, may_race, raced
 from tests.faults.values import Arrival, Asked, Change, Down, Move, start_of
-from tests.faults.world import CHANGING, TOTAL, RouteSpec, World
+from tests.faults.world import CHANGING, HELD, HOLD, LIMITED, TOTAL, RouteSpec, World
 
 LEAVE_SECONDS = 1.5
 """After which a backend must have noticed that the client is gone."""
@@ -26,7 +27,17 @@ RETRYABLE = frozenset(
     ("Reset", "Cut", "ServerError", "BrokenHttp", "BrokenJson", "BrokenStream", "Incomplete", "ErrorEvent")
 )
 BARRED = frozenset(
-    ("NoEndpoint", "Unhealthy", "Saturated", "Loading", "ModelMissing", "Denied", "BackendNotFound", "ModelNotFound")
+    (
+        "NoEndpoint",
+        "Unhealthy",
+        "Saturated",
+        "AtLimit",
+        "Loading",
+        "ModelMissing",
+        "Denied",
+        "BackendNotFound",
+        "ModelNotFound",
+    )
 )
 
 
@@ -63,6 +74,9 @@ class Model:
         self.pauses = pauses
         self._asked = {a.request: a for a in asked}
         self._reloads = reloads
+        self._by_route: dict[str, list[Asked]] = defaultdict(list)
+        for one in sorted(self._asked.values(), key=lambda a: a.at):
+            self._by_route[one.model].append(one)
         by_request: dict[str, list[Arrival]] = defaultdict(list)
         self.verdict = Verdict()
         for arrival in sorted(arrivals, key=lambda a: a.number):
@@ -70,11 +84,13 @@ class Model:
             self.verdict.faults[arrival.fault] += 1
         self.attempts = self.verdict.attempts
         for request, list_ in by_request.items():
-            one = self._asked.get(request)
-            if one is None:
+            known = self._asked.get(request)
+            if known is None:
                 self._find(request, "reached a backend, and no client asked for it")
             else:
-                self.attempts[request] = joined(list_, one.usage)
+                hedges = world.routes[known.model].hedges and known.stream
+                attempts = joined(list_, known.usage, hedges=hedges)
+                self.attempts[request] = raced(attempts, known) if hedges else attempts
         self._moves: Mapping[str, list[Move]] | None = None
         if moves is not None:
             grouped: dict[str, list[Move]] = defaultdict(list)
@@ -100,6 +116,7 @@ class Model:
                 self._answer(asked, attempts)
                 self._order(asked, attempts)
                 self._reasons(asked, attempts)
+                self._waits(asked, self._world.routes[asked.model], attempts)
         self._left_alone()
         return self.verdict
 
@@ -116,6 +133,8 @@ class Model:
                     self._find(asked.request, f"reached {arrival.backend} with another body than its client sent")
                 if arrival.stream != asked.stream:
                     self._find(asked.request, f"reached {arrival.backend} as another kind of request")
+                if asked.head and not asked.patient and arrival.at > asked.head + HAZE:
+                    self._find(asked.request, f"reached {arrival.backend} though its answer had begun")
                 if arrival.model not in ("", asked.model):
                     self._find(asked.request, f"reached {arrival.backend} for the model {arrival.model}")
         for n, attempt in enumerate(attempts[:-1]):
@@ -182,18 +201,30 @@ class Model:
         if own is not None:
             self._refused(asked, route, own, attempts)
             return
+        if asked.patient and asked.error_events and not asked.text:
+            self.verdict.results["told of a failure within a stream"] += 1
+            return
         if not attempts:
             self._find(request, f"got {asked.status}, and no backend was asked")
             return
         unseen = asked.attempts - len(attempts)
         self.verdict.unseen[request] = unseen
         split = sum(a.splits for a in attempts)
-        if unseen and not 0 < unseen <= split and not self._gone(asked, route, attempts, unseen):
+        excused = 0 < unseen <= split or self._gone(asked, route, attempts, unseen)
+        if unseen and not excused and not self._may_differ(asked, route, attempts, unseen):
             self._find(request, f"says {asked.attempts} attempts; the backends saw {len(attempts)}")
-        kind = self._kind(asked, attempts[-1])
-        if kind is not None and kind in attempts[-1].ends:
-            if asked.backend != attempts[-1].backend:
-                self._find(request, f"says that {asked.backend} answered; it was {attempts[-1].backend}")
+        answering = attempts[-1]
+        if answering.raced:
+            answering = next((a for a in reversed(attempts) if a.raced and a.backend == asked.backend), answering)
+        for loser in (a for a in attempts if a.raced and a is not answering):
+            if loser.last.done > asked.done + LEAVE_SECONDS:
+                self._find(request, f"{loser.backend} worked on though {answering.backend} had answered")
+        kind = self._kind(asked, answering)
+        if kind is not None and kind in answering.ends:
+            if asked.backend != answering.backend:
+                self._find(request, f"says that {asked.backend} answered; it was {answering.backend}")
+            if answering.raced:
+                self.verdict.results["of these: asked of two at once"] += 1
             self.verdict.results[kind.value] += 1
         elif asked.verdict == "EmptyAnswer":
             self._agreed(asked, route, attempts, "EmptyAnswer", attempts[-1])
@@ -203,6 +234,15 @@ class Model:
             fault = attempts[-1].last.fault
             got = f"{asked.status}, {asked.text[:60]!r}, finished {asked.finished}, [DONE] {asked.done_events}"
             self._find(request, f"{fault} of {attempts[-1].backend}: the client got {got}, whole {asked.whole}")
+
+    @staticmethod
+    def _may_differ(asked: Asked, route: RouteSpec, attempts: Sequence[Attempt], unseen: int) -> bool:
+        """An attempt that was outrun before it was sent; and of a request that was held, what it had looked at before
+        the configuration changed."""
+        if unseen == 1 and route.hedges and may_race(asked):
+            return True
+        looks = sum(a.verdict == "Loading" for a in attempts)
+        return route.holds and -looks <= unseen < 0
 
     def _kind(self, asked: Asked, last: Attempt) -> End | None:
         """What the client has, judged by its content alone; None when it is none of the right ones."""
@@ -245,7 +285,7 @@ class Model:
         self.verdict.unseen[asked.request] = unseen
         for problem in problems:
             self._find(asked.request, problem)
-        self.verdict.results[f"refused with {asked.status}"] += 1
+        self.verdict.results["refused within a stream" if asked.patient else f"refused with {asked.status}"] += 1
 
     def _gone(self, asked: Asked, route: RouteSpec, attempts: Sequence[Attempt], unseen: int) -> bool:
         """Could so many attempts have failed before a backend heard of them?"""
@@ -261,6 +301,7 @@ class Model:
         route = self._world.routes[asked.model]
         moves = self._moves.get(asked.request, []) if self._moves is not None else []
         origins = {m.origin for m in moves if m.reason not in BARRED}
+        origins |= {a.backend for a in attempts if a.raced}
         before: set[str] = set()
         for n, attempt in enumerate(attempts):
             at = attempt.arrivals[0].at
@@ -282,11 +323,45 @@ class Model:
                 last = next(a for a in reversed(attempts[:n]) if a.backend == attempt.backend)
                 if last.sure and not last.whys & RETRYABLE:
                     self._find(asked.request, f"{attempt.backend} was asked again after {last.last.fault}")
-            before.add(attempt.backend)
+            if not (route.holds and attempt.verdict == "Loading"):
+                # Who was found loading by a request that waits for him was only looked at.
+                before.add(attempt.backend)
         # What was cut by a backend that went down may have been sent again, to nobody: that costs nothing.
-        paid = sum(a.sure for a in attempts)
+        paid = sum(a.sure and not (route.holds and a.verdict == "Loading") for a in attempts)
         if paid > route.attempts:
             self._find(asked.request, f"made {paid} attempts, more than {route.attempts}")
+
+    def _waits(self, asked: Asked, route: RouteSpec, attempts: Sequence[Attempt]) -> None:
+        """Who was passed over as full or as loading was waited for as long as the manifests say, unless too many were
+        waiting for him already."""
+        for move in (self._moves or {}).get(asked.request, ()):
+            after = next((a.arrivals[0].at for a in attempts if a.backend == move.target), None)
+            capacity = LIMITED.get(move.origin)
+            if after is None or asked.attempts != len(attempts):
+                continue
+            if route.targets.index(move.target) < route.targets.index(move.origin):
+                continue  # who was out is back, and goes first
+            if move.reason == "AtLimit" and capacity is not None and capacity.queued:
+                routes = [r.model for r in self._world.routes.values() if move.origin in r.targets]
+                patience, most = capacity.timeout, capacity.in_flight + capacity.queued
+            elif move.reason == "Loading" and route.holds:
+                if any(a.verdict != "Loading" for a in attempts if a.arrivals[0].at < after):
+                    continue
+                routes, patience, most = [route.model], HOLD, HELD
+            else:
+                continue
+            waited = after - asked.at
+            if waited < patience - BLUR and self._open(routes, asked.at, after) <= most:
+                self._find(asked.request, f"waited {waited:.2f} s for {move.origin} ({move.reason}) and went on")
+
+    def _open(self, routes: Sequence[str], begin: float, end: float) -> int:
+        """How many requests of these routes were under way between the two."""
+        return sum(
+            1
+            for name in routes
+            for a in self._by_route[name][: bisect_right(self._by_route[name], end, key=lambda a: a.at)]
+            if a.done >= begin
+        )
 
     @staticmethod
     def _spared(route: RouteSpec, before: Sequence[Attempt]) -> bool:
@@ -308,6 +383,8 @@ class Model:
             move = next((m for m in from_here if not attempt.whys or m.reason in attempt.whys), None)
             if move is not None:
                 moves.remove(move)
+            elif attempt.raced:
+                continue  # of those that run beside each other only the last to end is told of
             elif after != attempt.backend and not any(self._unseen(asked, m) for m in from_here):
                 # (It may have been asked once more, by an attempt that it never saw.)
                 told = from_here[0].reason if from_here else "nothing"
@@ -315,9 +392,12 @@ class Model:
         for move in moves:
             if move.reason in BARRED:
                 right = move.reason in ("BackendNotFound", "NoEndpoint") and self._reloads
-                if not right and not self.evidence.bears_out(move.origin, asked.model, move.reason, asked.at):
+                # Who waits decides when the wait is over.
+                times = [asked.at, *(a.arrivals[0].at for a in attempts if a.backend == move.target)]
+                right = right or any(self.evidence.bears_out(move.origin, asked.model, move.reason, at) for at in times)
+                if not right:
                     self._find(asked.request, f"{move.origin} was passed over as {move.reason}, which it was not")
-            elif not self._unseen(asked, move):
+            elif not (move.reason in BROKEN_OFF and may_race(asked)) and not self._unseen(asked, move):
                 self._find(asked.request, f"moved on from {move.origin} for {move.reason}, which nothing bears out")
 
     def _unseen(self, asked: Asked, move: Move) -> bool:

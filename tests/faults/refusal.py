@@ -33,10 +33,13 @@ class Refusal:
 
 def parse(asked: Asked) -> Refusal | None:
     """None when the answer is not one of our refusals."""
-    if asked.status < 400 or not asked.body.startswith("{"):
+    text = asked.body
+    if asked.patient:
+        text = next((line[6:] for line in text.split("\n") if line.startswith("data: ")), "")
+    elif asked.status < 400:
         return None
     try:
-        error = msgspec.json.decode(asked.body).get("error") or {}
+        error = msgspec.json.decode(text).get("error") or {}
     except (msgspec.DecodeError, AttributeError):
         return None
     if not isinstance(error, dict) or error.get("code") not in OURS:
@@ -55,7 +58,9 @@ def parse(asked: Asked) -> Refusal | None:
 def status_of(refusal: Refusal) -> int:
     """What rule 3 says."""
     verdicts = {v for _, v, _ in refusal.tried}
-    if verdicts == {"Busy"} or (not verdicts and refusal.barred and {r for _, r in refusal.barred} == {"Saturated"}):
+    if verdicts == {"Busy"} or (
+        not verdicts and refusal.barred and {r for _, r in refusal.barred} <= {"Saturated", "AtLimit"}
+    ):
         return 429
     if any(why == "TotalTimeout" for _, _, why in refusal.tried):
         return 504
@@ -69,6 +74,8 @@ def check(
 ) -> tuple[list[str], int]:
     """What is wrong with it, and how many of its attempts no backend saw."""
     problems = [f"its error has a line that nobody can read: {line}" for line in refusal.unread]
+    if asked.patient:
+        asked = msgspec.structs.replace(asked, status=status_of(refusal), attempts=len(refusal.tried), retry_after="-")
     if asked.status != status_of(refusal):
         problems.append(f"was refused with {asked.status}; the rules say {status_of(refusal)} for {refusal.tried}")
     if asked.status == 429 and not asked.retry_after:
@@ -79,8 +86,10 @@ def check(
     spare = {a.backend: a.splits for a in attempts if a.splits}
     unseen = 0
     for backend, verdict, why in refusal.tried:
-        if left and left[0].backend == backend and _is(left[0], verdict, why):
-            left.pop(0)
+        # Of those that ran beside each other the one begun first may have ended last.
+        next_ = next((a for n, a in enumerate(left) if (n == 0 or a.raced) and a.backend == backend), None)
+        if next_ is not None and _is(next_, verdict, why):
+            left.remove(next_)
         elif spare.get(backend, 0) and why in DIAL:
             spare[backend] -= 1
             unseen += 1

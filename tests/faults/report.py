@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ code with the gateway, says of each request whether it went right:
 - nothing is sent again after an answer began; a stream that breaks off ends with one error event and no `[DONE]`;
 - candidates are asked in their order, nobody twice while another is left, nobody in the pause that he asked for, and
   nobody is passed over without a reason that both sides saw;
+- a backend with a limit is never asked more at once; who is full or loading is waited for as long as the manifests say;
+- where another target is asked beside a slow one, the first to have content wins and the other is broken off;
 - each fault gets the verdict and the reason of the table, in events, errors and metrics alike;
 - a refusal has the status of the rules, and tells of every attempt truthfully;
 - nobody is taken out without a cause, and everybody is let back in within its bound;
@@ -48,10 +51,17 @@ def text(outcome: Outcome) -> str:
         f" {outcome.health_changes} changes of health, {outcome.reloads} reloads",
         f"p50 {outcome.latency[0] * 1000:.0f} ms, p99 {outcome.latency[1]:.2f} s, longest {outcome.latency[2]:.2f} s;"
         f" the gateway took {outcome.cpu:.0f} s of CPU and {outcome.memory:.0f} MiB",
+        f"  waits: {_ends(outcome.waits)}; hedges: {_ends(outcome.hedges)}",
         *(f"  {n:7} {what}" for what, n in verdict.results.most_common()),
         f"findings: {len(outcome.findings)}",
     ]
     return "\n".join(lines)
+
+
+def _ends(counts: Counter[tuple[str, str]] | Counter[str]) -> str:
+    """How many ended how: `Slot Served 12, Slot Full 3`."""
+    named = {k if isinstance(k, str) else " ".join(k): n for k, n in counts.items()}
+    return ", ".join(f"{k} {n:,}" for k, n in sorted(named.items())) or "none"
 
 
 ONE = "## One configuration"
@@ -126,6 +136,8 @@ def _body(outcome: Outcome, seed: int, workers: int) -> str:
         ("attempts that reached a backend", f"{attempts:,}"),
         ("dials that failed", f"{sum(verdict.unseen.values()):,}"),
         ("changes of health", f"{outcome.health_changes:,}"),
+        ("waits for a free slot and for a target that was loading", _ends(outcome.waits)),
+        ("targets asked beside one that was slow", _ends(outcome.hedges)),
         ("reloads", f"{outcome.reloads:,}"),
         (
             "p50, p99, longest",

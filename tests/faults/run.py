@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 from tests.faults import totals
 from tests.faults.model import Model, Verdict
 from tests.faults.values import Arrival, Asked, Change, Down, Move, read, write
@@ -47,6 +48,10 @@ class Outcome:
     """p50, p99 and the longest of all requests that were judged and not left, in seconds."""
     still: float = 0.0
     """Seconds for which the machine stood still."""
+    waits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(for a Slot or for Warmth, how it ended)."""
+    hedges: Counter[str] = field(default_factory=Counter)
+    """Targets that were asked beside a slow one, by how that ended."""
 
     @property
     def findings(self) -> list[str]:
@@ -126,7 +131,7 @@ async def run(
             assert code == 0, "the clients failed"
             reloads = await _ended(changing)
             memory, cpu = _used(gateway.pid)
-            counted = await _settled_counts(gateway)
+            counted, waits, hedges = await _settled_counts(gateway)
             gateway.signal(signal.SIGINT)
             await gateway.ended()
             await asyncio.wait_for(reading, 10)
@@ -150,11 +155,12 @@ async def run(
     verdict = model.check()
     if len(asked) != requests:
         problems.append(f"{requests - len(asked)} requests were lost by their clients")
-    problems += totals.check_attempts(model, counted) + totals.check_health(model)
+    problems += totals.check_attempts(model, counted) + totals.check_health(model) + totals.check_limits(model)
     took = sorted(a.done - a.at for a in asked if not a.left and not model.paused(a.at, a.done)) or [0.0]
     latency = (took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
     still = sum(end - begin for begin, end in pauses)
-    return Outcome(verdict, requests, seconds, reloads, memory, cpu, problems, len(events.changes), latency, still)
+    changes = len(events.changes)
+    return Outcome(verdict, requests, seconds, reloads, memory, cpu, problems, changes, latency, still, waits, hedges)
 
 
 @asynccontextmanager
@@ -208,9 +214,10 @@ async def _ended(changing: asyncio.Task[int]) -> int:
     return 0
 
 
-async def _settled_counts(gateway: GatewayProcess) -> Counter[tuple[str, str]]:
-    """Attempts by backend and verdict, once nothing is in flight."""
-    found: Counter[tuple[str, str]] = Counter()
+async def _settled_counts(
+    gateway: GatewayProcess,
+) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]], Counter[str]]:
+    """Attempts by backend and verdict, waits, and hedges, once nothing is in flight."""
     async with aiohttp.ClientSession() as http:
         for _ in range(100):
             async with http.get(f"{gateway.admin}/metrics") as answer:
@@ -218,11 +225,20 @@ async def _settled_counts(gateway: GatewayProcess) -> Counter[tuple[str, str]]:
             if re.search(r"^pointsman_requests_in_flight 0\.0$", text, re.M):
                 break
             await asyncio.sleep(0.05)
-    for backend, verdict, value in re.findall(
-        r'^pointsman_attempts_total\{backend="([^"]+)",verdict="([^"]+)"\} (\S+)$', text, re.M
-    ):
-        found[backend, verdict] = int(float(value))
-    return found
+    attempts: Counter[tuple[str, str]] = Counter()
+    waits: Counter[tuple[str, str]] = Counter()
+    hedges: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels, value = sample.labels, int(sample.value)
+            match sample.name:
+                case "pointsman_attempts_total" if set(labels) == {"backend", "verdict"}:
+                    attempts[labels["backend"], labels["verdict"]] += value
+                case "pointsman_waits_total":
+                    waits[labels["for"], labels["outcome"]] += value
+                case "pointsman_hedges_total":
+                    hedges[labels["outcome"]] += value
+    return attempts, waits, hedges
 
 
 def _used(pid: int) -> tuple[float, float]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from tests.faults.evidence import HAZE
+from tests.faults.evidence import HAZE, most_at_once
 from tests.faults.model import Model
-from tests.faults.world import CHANGING, DEAD, PATIENCE, PROBE
+from tests.faults.world import CHANGING, DEAD, LIMITED, PATIENCE, PROBE
 
 STALLS = ("FirstTokenTimeout", "AnswerTimeout", "IdleTimeout")
 WINDOW = 30.0
 """Seconds of failures that count."""
+LATE = 0.3
+"""Seconds for which a backend may be at work after the gateway has what it wanted."""
 RECOVERY = PROBE * 1.1 * 8 + 3
 """Seconds within which a backend that works again must be in Probation: eight good probes after several relapses."""
 
@@ -43,6 +45,25 @@ def check_attempts(model: Model, counted: Mapping[tuple[str, str], int]) -> list
     most = least + sum(unsure.values()) + sum(1 for a in model._asked.values() if a.left)
     if not least <= failures <= most:
         problems.append(f"{failures} attempts counted as Failure, not {least} to {most}")
+    return problems
+
+
+def check_limits(model: Model) -> list[str]:
+    """No backend with a limit was asked more at once. What the gateway broke off, a backend may notice late."""
+    problems = []
+    for backend, capacity in LIMITED.items():
+        spans = []
+        for request, attempts in model.attempts.items():
+            asked = model._asked[request]
+            if asked.left or model.paused(asked.at, asked.done):
+                continue
+            for attempt in attempts:
+                if attempt.backend != backend or attempt.raced:
+                    continue
+                spans += [(x.at, x.done - LATE) for x in attempt.arrivals if x.how == "done" and x.done - x.at > LATE]
+        most = most_at_once(spans)
+        if most > capacity.in_flight:
+            problems.append(f"{backend} was asked {most} at once; its limit is {capacity.in_flight}")
     return problems
 
 

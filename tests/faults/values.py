@@ -60,6 +60,8 @@ class Asked(msgspec.Struct, gc=False):
     """The stage at which the client went away; empty when it stayed."""
     status: int = 0
     """0: no head came."""
+    head: float = 0.0
+    """When it came."""
     backend: str = ""
     attempts: int = 0
     trial: str = ""
@@ -73,7 +75,9 @@ class Asked(msgspec.Struct, gc=False):
     whole: bool = False
     """The body ended as its framing says."""
     body: str = ""
-    """Of an answer that is no stream."""
+    """Of an answer that is no stream, or of a stream without content."""
+    patient: bool = False
+    """Its head came before anybody had answered: who did, and what failed, stands within the stream."""
 
 
 class Move(msgspec.Struct, gc=False):

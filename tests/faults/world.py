@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 FAULTY = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett")
@@ -21,6 +21,24 @@ CONNECT = 2.0
 TOTAL = 20.0
 PROBE = 0.2
 ROUTES = 32
+HEDGE = 0.3
+"""Seconds without content after which routes that hedge ask another target too."""
+HOLD = 0.8
+"""Seconds for which routes that hold wait for a target that is loading."""
+HELD = 3
+"""Requests of such a route that may wait at once."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Of one backend."""
+
+    in_flight: int
+    queued: int
+    timeout: float
+
+
+LIMITED = {"golf": Capacity(1, 3, 0.15), "hotel": Capacity(2, 0, 0.1), "india": Capacity(2, 8, 0.4)}
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,8 @@ class RouteSpec:
     attempts: int
     fallback: bool = True
     try_one: bool = True
+    hedges: bool = False
+    holds: bool = False
 
     @property
     def sure(self) -> bool:
@@ -54,9 +74,10 @@ class World:
             if n % 8 == 6:
                 targets.insert(draw.randrange(len(targets)), NO_TLS)
             if n % 4 != 3:
-                route = RouteSpec(f"m{n}", (*targets, SAFE), 8)
+                route = RouteSpec(f"m{n}", (*targets, SAFE), 8, hedges=n % 4 == 1, holds=n % 4 == 2)
             else:
                 route = RouteSpec(f"m{n}", tuple(targets), draw.randint(1, 6), n % 16 != 3, draw.random() < 0.7)
+                route = replace(route, hedges=n % 16 == 7, holds=n % 16 == 11)
             found[route.model] = route
         return found
 
@@ -89,7 +110,13 @@ def _backend(name: str, url: str, models: tuple[str, ...]) -> str:
         f"apiVersion: pointsman.dev/v1alpha1\nkind: LLMBackend\nmetadata: {{name: {name}}}\nspec:\n"
         f"  engine: External\n  external: {{url: '{url}'}}\n  models:\n{listed}"
         f"  probe: {{interval: {PROBE * 1000:.0f}ms, timeout: 2s, successThreshold: 1}}\n"
+        f"{_limits(LIMITED[name]) if name in LIMITED else ''}"
     )
+
+
+def _limits(capacity: Capacity) -> str:
+    timeout = f"{capacity.timeout * 1000:.0f}ms"
+    return f"  limits: {{maxInFlight: {capacity.in_flight}, maxQueued: {capacity.queued}, queueTimeout: {timeout}}}\n"
 
 
 def _route(route: RouteSpec, version: int, as_model: str = "") -> str:
@@ -97,12 +124,15 @@ def _route(route: RouteSpec, version: int, as_model: str = "") -> str:
         f"  - {{backend: {b}, model: {as_model or route.model}, priority: {p}}}\n" for p, b in enumerate(route.targets)
     )
     patience = f"{PATIENCE * 1000:.0f}ms"
+    more = f", firstTokenAfter: {HEDGE * 1000:.0f}ms" if route.hedges else ""
+    if route.holds:
+        more += f", whileCold: Hold, holdTimeout: {HOLD * 1000:.0f}ms, maxHeld: {HELD}"
     total = f"{TOTAL * 1000 + version % 5:.0f}ms"
     return (
         f"apiVersion: pointsman.dev/v1alpha1\nkind: ModelRoute\nmetadata: {{name: {route.model}}}\nspec:\n"
         f"  models: [{route.model}]\n  targets:\n{rows}"
         f"  fallback: {{mode: {'Auto' if route.fallback else 'None'}, maxAttempts: {route.attempts},"
-        f" whenAllUnhealthy: {'TryOne' if route.try_one else 'Fail'}}}\n"
+        f" whenAllUnhealthy: {'TryOne' if route.try_one else 'Fail'}{more}}}\n"
         f"  timeouts: {{connect: {CONNECT:.0f}s, firstToken: {patience}, answer: {patience}, idle: {patience},"
         f" total: {total}}}\n"
     )
