@@ -21,6 +21,9 @@ class _Small(World):
         return {
             "sure": RouteSpec("sure", ("alpha", "bravo", SAFE), 8),
             "bare": RouteSpec("bare", ("alpha", "bravo"), 2),
+            "hedged": RouteSpec("hedged", ("alpha", "bravo", SAFE), 8, hedges=True),
+            "full": RouteSpec("full", ("golf", SAFE), 8),
+            "held": RouteSpec("held", ("alpha", SAFE), 8, holds=True),
         }
 
 
@@ -45,7 +48,7 @@ class Records:
     def findings(self) -> list[str]:
         model = Model(_Small(0), self.asked, self.arrivals, self.downs, self.changes, self.moves, reloads=False)
         verdict = model.check()
-        return verdict.findings + totals.check_health(model)
+        return verdict.findings + totals.check_health(model) + totals.check_limits(model)
 
     def of(self, request: str) -> Asked:
         return next(a for a in self.asked if a.request == request)
@@ -152,3 +155,77 @@ def test_the_model_sees(name: str) -> None:
         r.asked.pop()
     change(r)
     assert any(sentence in f for f in r.findings()), r.findings()
+
+
+def raced() -> Records:
+    """One was slow, another was asked beside it and won."""
+    r = Records()
+    r.arrive("q0", "alpha", "slow first token", 100.0, "hedged", stream=True)
+    r.arrivals[0] = msgspec.structs.replace(r.arrivals[0], done=100.6, how="left")
+    r.arrive("q0", "bravo", "none", 100.3, "hedged", stream=True)
+    r.moves.append(Move("q0", "alpha", "bravo", "SlowFirstToken"))
+    r.asked.append(
+        Asked("q0", "hedged", True, True, False, 99.9, 100.4, status=200, head=100.35, backend="bravo", attempts=2,
+              text=answer_text("bravo", "q0", 1), finished=True, done_events=1, whole=True)
+    )  # fmt: skip
+    return r
+
+
+def waited(reason: str, model: str, seconds: float) -> Records:
+    """The first target was full or loading; the request went on to the next after so long."""
+    r = Records()
+    first = "golf" if model == "full" else "alpha"
+    fault = "slow first token" if model == "full" else "503, loading"
+    r.arrive("q0", first, fault, 100.0, model, stream=True)
+    r.arrive("q1", SAFE, "none", 100.1 + seconds, model, stream=True)
+    r.arrivals[0] = msgspec.structs.replace(r.arrivals[0], done=100.0 + (0.9 if model == "full" else 0.0))
+    r.moves.append(Move("q1", first, SAFE, reason))
+    if model == "held":
+        r.moves.append(Move("q0", first, SAFE, reason))
+        r.arrive("q0", SAFE, "none", 100.9, model, stream=True)
+    for n, backend in ((0, first if model == "full" else SAFE), (1, SAFE)):
+        number = 2 if model == "held" and n == 0 else n
+        done = 100.95 if n == 0 else 100.2 + seconds
+        r.asked.append(
+            Asked(f"q{n}", model, True, True, False, 99.99 + n * 0.11, done, status=200, head=done, backend=backend,
+                  attempts=2 if number == 2 else 1, text=answer_text(backend, f"q{n}", number), finished=True,
+                  done_events=1, whole=True)
+        )  # fmt: skip
+    return r
+
+
+def test_a_race_that_went_right_has_no_findings() -> None:
+    assert raced().findings() == []
+
+
+def test_a_race_is_judged() -> None:
+    r = raced()
+    r.arrivals[0] = msgspec.structs.replace(r.arrivals[0], done=104.0)
+    assert any("worked on though bravo had answered" in f for f in r.findings())
+    r = raced()
+    r.arrive("q0", SAFE, "none", 101.2, "hedged", stream=True)
+    assert any("though its answer had begun" in f for f in r.findings())
+    r = raced()
+    r.of("q0").text = answer_text("bravo", "q0", 7)
+    assert any("the client got 200" in f for f in r.findings())
+    r = raced()
+    r.asked[0] = msgspec.structs.replace(r.asked[0], at=100.25)
+    assert any("was final, and bravo was asked" in f for f in r.findings()), "too early for another"
+
+
+@pytest.mark.parametrize(("reason", "model", "long", "short"), [("AtLimit", "full", 0.2, 0.01),
+                                                                ("Loading", "held", 0.85, 0.3)])  # fmt: skip
+def test_waits_are_judged(reason: str, model: str, long: float, short: float) -> None:
+    assert waited(reason, model, long).findings() == []
+    assert any("and went on" in f for f in waited(reason, model, short).findings())
+
+
+def test_a_limit_is_judged() -> None:
+    r = waited("AtLimit", "full", 0.2)
+    r.arrive("q2", "golf", "slow first token", 100.1, "full", stream=True)
+    r.arrivals[-1] = msgspec.structs.replace(r.arrivals[-1], done=100.8)
+    r.asked.append(
+        Asked("q2", "full", True, True, False, 100.05, 100.9, status=200, head=100.85, backend="golf", attempts=1,
+              text=answer_text("golf", "q2", 2), finished=True, done_events=1, whole=True)
+    )  # fmt: skip
+    assert r.findings() == ["golf was asked 2 at once; its limit is 1"]
