@@ -136,7 +136,7 @@ async def test_backend_becomes_its_children_and_is_ready_when_they_are(
     assert service["spec"]["clusterIP"] == "None"
     backend = await bench.backend("b")
     kinds = {c["type"] for c in backend["status"]["conditions"]}
-    assert kinds == {"Ready", "Reconciling", "Stalled", "ModelsPulled", "Available", "Healthy"}
+    assert kinds == {"Ready", "Reconciling", "Stalled", "ModelsPulled", "Available", "Fits", "Healthy"}
     assert backend["status"]["observedGeneration"] == backend["metadata"]["generation"]
     assert says(backend, "Ready")[0] == "False"
 

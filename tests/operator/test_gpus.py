@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from tests.cluster.cluster import Cluster
+from tests.cluster.plan import NODE
 from tests.operator import paper
 from tests.operator.bench import SETTINGS, Bench, condition
 from tests.operator.conftest import eventually
 from tests.operator.paper import PaperNode
+from tests.operator.test_backend import job_ended, pull_pod
 
 from pointsman.controllers.settings import Settings
 from pointsman.kube.client import Client
@@ -40,6 +43,21 @@ def node(cluster: Cluster) -> Iterator[PaperNode]:
         str(cluster.kubeconfig), f"gpu-{next(_numbers)}", extended={"nvidia.com/gpu": "2"}, labels=labels
     ) as node:
         yield node
+
+
+@pytest.fixture
+async def gpus_of_first_node(api: Connection) -> AsyncIterator[None]:
+    """An L4 in the node on which volumes are made."""
+
+    async def write(gpus: str | None, memory: str | None) -> None:
+        labels = {"metadata": {"labels": {"nvidia.com/gpu.memory": memory}}}
+        status = {"status": {"capacity": {"nvidia.com/gpu": gpus}, "allocatable": {"nvidia.com/gpu": gpus}}}
+        for sub, body in (("", labels), ("/status", status)):
+            await api.request("PATCH", f"/api/v1/nodes/{NODE}{sub}", body=body, content_type=MERGE_PATCH)
+
+    await write("1", "23034")
+    yield
+    await write(None, None)
 
 
 @pytest.fixture
@@ -80,7 +98,11 @@ async def placed(bench: Bench, api: Connection, name: str, node: str) -> None:
         pods = await paper.pods_of(api, bench.namespace, f"pointsman.dev/backend={name}")
         return [p["spec"].get("nodeName") for p in pods] == [node]
 
-    await eventually(there, what=f"{name} on {node}")
+    try:
+        await eventually(there, what=f"{name} on {node}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {condition(await bench.backend(name), 'Ready')}") from None
+    await bench.settle()
     found = condition(await bench.backend(name), "Ready")
     assert found["reason"] != "Unschedulable", found
 
@@ -188,6 +210,34 @@ async def test_an_unknown_profile_changes_nothing(
     )
     await patch(api, namespace, "b", {"gpu": {"profile": "a100"}})
     await placed(gpu_bench, api, "b", node.name)
+
+
+async def test_what_does_not_fit_is_said_before_an_engine_tries(
+    api: Connection, gpu_bench: Bench, namespace: str, gpus_of_first_node: None
+) -> None:
+    """Llama 3.1 8B in 16 bits, whole context, on an L4; then half as many bits and a context that fits."""
+    figures = {"weights": 16_060_522_496, "kv": 65536, "context": 131072}
+    done = {"state": "Pulled", "digest": "sha256:" + "a" * 64, "total_bytes": 16_060_522_496, "figures": figures}
+    models = [{"name": "m", "source": "hf://meta-llama/Llama-3.1-8B-Instruct"}]
+    spec = {"engine": "VLLM", "models": models, "gpu": {"count": 1}}
+    meta = {"name": "b", "namespace": namespace}
+    made = {"apiVersion": "pointsman.dev/v1alpha1", "kind": "LLMBackend", "metadata": meta, "spec": spec}
+    await Client(api).create(made)
+    await placed(gpu_bench, api, "b", NODE)
+    found = condition(await gpu_bench.backend("b"), "Fits")
+    assert (found["status"], found["reason"]) == ("Unknown", "FitUnknown")
+    pod = await pull_pod(api, namespace)
+    await paper.end(api, pod, 0, json.dumps(done))
+    await job_ended(api, namespace, pod["metadata"]["labels"]["pointsman.dev/pull"])
+    await gpu_bench.settle()
+    found = condition(await gpu_bench.backend("b"), "Fits")
+    assert (found["status"], found["reason"]) == ("False", "TooLarge")
+    assert "ask for a context of at most 35120 tokens" in found["message"]
+    await patch(api, namespace, "b", {"vllm": {"maxModelLen": 16384}})
+    await gpu_bench.settle()
+    backend = await gpu_bench.backend("b")
+    assert condition(backend, "Fits")["status"] == "True"
+    assert backend["status"]["models"][0]["figures"]["weights"] == 16_060_522_496
 
 
 async def test_without_the_right_to_see_nodes_the_scheduler_speaks(

@@ -8,6 +8,20 @@ from pointsman.api.base import ListMap, StatusModel
 from pointsman.api.conditions import Condition
 
 
+class ModelFigures(StatusModel):
+    """What decides how much memory a model takes, read from its files when it was pulled."""
+
+    weights: int = 0
+    """Bytes."""
+    kv: int = 0
+    """Numbers kept for each token in layers that remember all of them."""
+    window_kv: int = 0
+    """Numbers kept for each of the last `window` tokens in layers with a sliding window."""
+    window: int = 0
+    context: int = 0
+    """Tokens that the model was made for."""
+
+
 class ModelStatus(StatusModel):
     """How far a model is."""
 
@@ -29,6 +43,7 @@ class ModelStatus(StatusModel):
     pull: str = ""
     """The pull that this state speaks of: the name of its Job, made from source, pin and volume. A model is not pulled
     again while its state says Pulled for the same pull, even when the Job is gone."""
+    figures: ModelFigures | None = None
 
 
 class HealthStatus(StatusModel):

@@ -170,13 +170,14 @@ class BackendController:
         )
 
     async def _gpus(self, backend: LLMBackend, pods: list[Obj]) -> GpuView | None:
-        """What GPUs it wants; of the nodes' and of who holds them only what something depends on."""
+        """What GPUs it wants; of the nodes, and of who holds theirs, only what something depends on."""
         if backend.spec.gpu is None:
             return None
         view = GpuView(backend.spec, need(backend.spec.gpu), backend.meta.namespace)
-        if all((p.get("spec") or {}).get("nodeName") for p in pods):
-            return view
-        return replace(view, nodes=await self._nodes.gpus(), holders=tuple(self._holders()))
+        unplaced = not all((p.get("spec") or {}).get("nodeName") for p in pods)
+        if view.need.memory is None or unplaced:
+            view = replace(view, nodes=await self._nodes.gpus())
+        return replace(view, holders=tuple(self._holders())) if unplaced else view
 
     def _holders(self) -> Iterator[Holder]:
         """The pods of all backends that have GPUs."""

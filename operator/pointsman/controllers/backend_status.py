@@ -15,6 +15,7 @@ from pointsman.controllers import own_pull_status
 from pointsman.controllers.causes import Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text
 from pointsman.controllers.conditions import Conditions, Verdict, timestamp
+from pointsman.controllers.fits import fits, with_figures
 from pointsman.controllers.model_status import ModelView, models_pulled, summary, view
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan
@@ -42,6 +43,7 @@ def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
     driver = DRIVERS[backend.spec.engine]
     views = _views(seen, plan) if driver.runs_pods else ()
     judged = _judge(seen, plan, views)
+    models = with_figures(views, seen) or _served(seen)
     conditions = Conditions(old.conditions, backend.meta.generation, seen.now)
     conditions.set(_C.READY, judged.ready)
     conditions.set(_C.RECONCILING, _reconciling(seen, judged))
@@ -49,8 +51,8 @@ def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
     conditions.set(_C.MODELS_PULLED, judged.pulled)
     conditions.set(_C.AVAILABLE, judged.available)
     conditions.set(_C.HEALTHY, judged.healthy)
+    conditions.set(_C.FITS, fits(seen, models))
     image, source = seen.image() if driver.runs_pods else ("", "")
-    models = tuple(v.status for v in views) or _served(seen)
     live = (seen.deployment or {}).get("status") or {}
     return LLMBackendStatus(
         observed_generation=backend.meta.generation,

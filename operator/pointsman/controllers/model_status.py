@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import Verdict, timestamp
 from pointsman.controllers.plan_backend import Pull
+from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
 
 State = Literal["Pending", "Pulling", "Verifying", "Pulled", "Failed", "Served"]
@@ -22,6 +23,8 @@ class ModelView:
     status: ModelStatus
     reason: Reason | None = None
     permanent: bool = False
+    figures: Figures | None = None
+    """What a pull read of it, where its outcome is still there."""
 
 
 def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float) -> ModelView:
@@ -31,7 +34,8 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float
     if not pull.model.source:
         return waiting(base, "Served", "served")
     if end is not None and end.complete and end.outcome is not None:
-        return pulled(base, end.outcome.digest, end.outcome.total_bytes, timestamp(end.at))
+        done = pulled(base, end.outcome.digest, end.outcome.total_bytes, timestamp(end.at))
+        return replace(done, figures=end.outcome.figures)
     if (known := pull.known) is not None:  # what is in the volume stays there, whatever becomes of the Job
         trouble = f"not refreshed: {end.outcome.message}" if end and end.outcome and not end.complete else ""
         return pulled(base, known.digest, known.size_bytes, known.checked_at, trouble)

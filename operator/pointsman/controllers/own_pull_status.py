@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from pointsman.api.model import Model
@@ -41,7 +43,7 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
         if runs:
             return pulling(base, None)
     if done and len(done) == len(seen.pods):
-        return pulled(base, done[-1].digest, done[-1].total_bytes)
+        return replace(pulled(base, done[-1].digest, done[-1].total_bytes), figures=done[-1].figures)
     return waiting(base, "Pending", "waiting", "each pod pulls its own before its engine starts, and none has begun")
 
 

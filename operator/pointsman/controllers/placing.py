@@ -22,6 +22,9 @@ from pointsman.kube.resources import Obj, labels_of, name_of
 _NAMED = 5
 """How many names a sentence lists."""
 _PREEMPTION = re.compile(r"\s*preemption: .*", re.DOTALL)
+_VOLUME_ELSEWHERE = "volume node affinity conflict"
+_OTHER_NODES = ("didn't match Pod's node affinity/selector", "untolerated taint(s)", "were unschedulable")
+"""What the scheduler says of nodes that are not meant anyway."""
 _BLOCKING = ("NoSchedule", "NoExecute")
 
 
@@ -134,7 +137,9 @@ def _lacking(view: GpuView, nodes: Sequence[GpuNode]) -> str:
 def _in_use(said: str, view: GpuView, nodes: Sequence[GpuNode]) -> str:
     """Who holds the GPUs that the pod waits for; empty when GPUs are not what it waits for."""
     need = view.need
-    if f"Insufficient {need.resource}" not in said:
+    if _VOLUME_ELSEWHERE in said:
+        return f"the volume is tied to a node without {_amount(need)} to spare: {said}"
+    if not _only_gpus(said, need):
         return ""
     fitting = {
         n.name: n.gpus[need.resource]
@@ -162,6 +167,13 @@ def _in_use(said: str, view: GpuView, nodes: Sequence[GpuNode]) -> str:
         if held or others
         else f"waits for {_amount(need)}; all {total} on the nodes are in use {parts[0]}: free one, or add a GPU"
     )
+
+
+def _only_gpus(said: str, need: GpuNeed) -> bool:
+    """Is it GPUs, and nothing else, that the nodes lack that could have them?"""
+    reasons = [r.strip() for r in said.rstrip(".").partition(": ")[2].split(", ")]
+    lacking = f"Insufficient {need.resource}"
+    return any(lacking in r for r in reasons) and all(lacking in r or r.endswith(_OTHER_NODES) for r in reasons)
 
 
 def _untolerated(node: GpuNode, spec: LLMBackendSpec) -> list[Mapping[str, str]]:

@@ -32,6 +32,7 @@ FIELDS = {
     "OLLAMA_KEEP_ALIVE": "keepAlive",
     "OLLAMA_ORIGINS": "origins",
 }
+CONTEXT = "OLLAMA_CONTEXT_LENGTH"
 """These have fields: `env` may set one whose field is not set."""
 
 
@@ -49,6 +50,8 @@ class Ollama:
         for variable in spec.env or ():
             if variable.name in RESERVED:
                 return f"spec.env: {variable.name} is set by Pointsman: remove it"
+            if variable.name == CONTEXT and CONTEXT in options:
+                return f"spec.env: {CONTEXT} is already set by spec.models[].contextLength: keep one"
             if variable.name in options:
                 return f"spec.env: {variable.name} is already set by spec.ollama.{FIELDS[variable.name]}: keep one"
         return None
@@ -79,10 +82,13 @@ class Ollama:
 
 
 def _options(spec: LLMBackendSpec) -> dict[str, str]:
+    out: dict[str, str] = {}
+    if contexts := [m.context_length for m in spec.models if m.context_length is not None]:
+        # What a model is said to take, the server must keep: its own default may be 4,096 tokens, and it cuts the rest.
+        out[CONTEXT] = str(max(contexts))
     o = spec.ollama
     if o is None:
-        return {}
-    out: dict[str, str] = {}
+        return out
     if o.parallel is not None:
         out["OLLAMA_NUM_PARALLEL"] = str(o.parallel)
     if o.max_loaded_models is not None:

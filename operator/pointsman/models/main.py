@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pointsman.api.sources.ollama import OllamaSource, served_path_parts
+from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import read_credentials
 from pointsman.models.errors import PullError, PullReason
+from pointsman.models.figures import read_figures, read_ollama_figures
 from pointsman.models.outcome import PullOutcome, failed, succeeded, write_outcome
 from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, PullRequest, Refresh, pull
 from pointsman.models.reference import read_pin, read_source
 from pointsman.models.report import ReportServer
 from pointsman.models.secret_folder import SecretFolder
+from pointsman.models.threads import in_thread
 
 T = TypeVar("T")
 HOLD_SECONDS = 10.0
@@ -120,7 +124,7 @@ async def _pull(
     forwarding = asyncio.create_task(forward())
     try:
         pulled = await signals.stop_on(asyncio.create_task(_read_and_pull(options, tell)))
-        return succeeded(pulled), last
+        return succeeded(pulled, await in_thread(_figures, options, pulled)), last
     except PullError as error:
         return failed(error, last), last
     except asyncio.CancelledError:
@@ -130,6 +134,17 @@ async def _pull(
         return failed(stopped, last, exit_code=128 + signals.caught), last
     finally:
         forwarding.cancel()
+
+
+def _figures(options: PullOptions, pulled: Pulled) -> Figures | None:
+    """What decides the memory of the model that was pulled."""
+    if pulled.path:
+        return read_figures(options.store / pulled.path)
+    source = read_source(options.source, insecure=options.insecure)
+    if not isinstance(source, OllamaSource):
+        return None
+    parts = served_path_parts(source, pulled.digest)
+    return read_ollama_figures(options.store, options.store.joinpath("manifests", *parts))
 
 
 async def _read_and_pull(options: PullOptions, tell: Callable[[PullProgress], None]) -> Pulled:

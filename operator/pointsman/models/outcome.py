@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
 from pointsman.models.errors import PullError
 from pointsman.models.pull import Pulled
@@ -35,6 +36,8 @@ class PullOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What to send to Ollama for exactly this digest."""
     path: str = ""
     """What a server that reads files loads, relative to the store."""
+    figures: Figures | None = None
+    """What decides the model's memory; None where it is not understood."""
     reason: str = ""
     """On Failed: a `PullReason`."""
     message: str = ""
@@ -46,7 +49,7 @@ class PullOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         )
 
 
-def succeeded(pulled: Pulled) -> PullOutcome:
+def succeeded(pulled: Pulled, figures: Figures | None = None) -> PullOutcome:
     """The outcome of a pull that made it."""
     return PullOutcome(
         state="Pulled",
@@ -56,6 +59,7 @@ def succeeded(pulled: Pulled) -> PullOutcome:
         short_name=pulled.short_name,
         served_name=pulled.served_name,
         path=pulled.path,
+        figures=figures,
     )
 
 

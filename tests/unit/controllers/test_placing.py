@@ -72,6 +72,18 @@ def test_what_is_no_matter_of_gpus_is_said_in_the_scheduler_s_words() -> None:
     assert unschedulable("x", None) == "no node can take the pod: x"
 
 
+def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
+    said = "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) had volume node affinity conflict."
+    assert unschedulable(said, view(NODE)).startswith("the volume is tied to a node without 1 nvidia.com/gpu")
+    both = "0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu."
+    assert unschedulable(both, view(NODE)) == f"no node can take the pod: {both}"
+    other = (
+        "0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) didn't match Pod's node affinity/selector,"
+        " 1 node(s) had untolerated taint(s)."
+    )
+    assert "are in use" in unschedulable(other, view(NODE))
+
+
 def test_without_a_view_of_nodes() -> None:
     said = unschedulable(SHORT, replace(view(gpu={"count": 2}), nodes=None))
     assert said.startswith("no node has 2 nvidia.com/gpu to spare: 0/3 nodes")

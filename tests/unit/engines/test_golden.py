@@ -179,7 +179,7 @@ ELSEWHERE = {
     "suspend": "tests/operator/test_backend.py",
     "models.refresh": "tests/unit/controllers/test_refresh.py",
     "gpu.profile": "tests/unit/engines/test_gpus.py",
-    "gpu.memory": "tests/unit/domain/test_fit.py",
+    "gpu.memory": "tests/unit/engines/test_memory.py",
     "autoscaling": "tests/operator/test_scaling.py",
 }
 """Fields whose effect is no child by itself; where it is tested."""
