@@ -485,6 +485,23 @@ CASES = [
     Case("a volume for each pod", ollama(storage={"mode": "PerPod", "size": "10Gi"})),
     Case("a claim for each pod", ollama(storage={"mode": "PerPod", "existingClaim": "a"}), "belongs to mode Shared"),
     Case("pods' volumes kept", ollama(storage={"mode": "PerPod", "retain": True}), "belong to mode Shared"),
+    Case(
+        "adapters of Ollama",
+        ollama(models=[{"name": "a", "source": "ollama://a:1", "adapters": [{"name": "b", "source": "hf://o/b"}]}]),
+        "adapters belong to engine VLLM",
+    ),
+    Case(
+        "an adapter of its model's name",
+        engine("VLLM", models=[{"name": "a", "source": "hf://o/a", "adapters": [{"name": "a", "source": "hf://o/b"}]}]),
+        "an adapter needs another name than its model",
+    ),
+    Case(
+        "an adapter from Ollama's registry",
+        engine(
+            "VLLM", models=[{"name": "a", "source": "hf://o/a", "adapters": [{"name": "b", "source": "ollama://b"}]}]
+        ),
+        "an adapter is a folder with adapter_config.json",
+    ),
     Case("refresh", ollama(models=[{"name": "a", "source": "ollama://a:1", "refresh": "OnChange"}])),
     Case(
         "refresh of a pin",

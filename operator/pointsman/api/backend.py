@@ -83,6 +83,11 @@ class LLMBackendSpec(ApiModel):
             lambda s: s.engine is not Engine.CUSTOM or (s.custom is not None and s.image is not None),
         ),
         Rule(
+            "self.engine == 'VLLM' || self.models.all(m, !has(m.adapters))",
+            "adapters belong to engine VLLM: remove them",
+            lambda s: s.engine is Engine.VLLM or not any(m.adapters for m in s.models),
+        ),
+        Rule(
             "!(self.engine in ['VLLM', 'LlamaCpp']) || size(self.models) == 1",
             "a server of vLLM or llama.cpp serves one model: make an LLMBackend for each",
             lambda s: s.engine not in (Engine.VLLM, Engine.LLAMA_CPP) or len(s.models) == 1,
@@ -226,6 +231,11 @@ class LLMBackendSpec(ApiModel):
                 self.autoscaling,
             )
         )  # fmt: skip
+
+    @property
+    def served(self) -> tuple[Model, ...]:
+        """All that it serves: the models and their adapters."""
+        return tuple(served for model in self.models for served in model.served)
 
     @property
     def needs_store(self) -> bool:

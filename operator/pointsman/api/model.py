@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from pointsman.api.base import ApiModel, Rule, Text
+from pointsman.api.base import ApiModel, ListMap, Rule, Text
 from pointsman.api.scalars import Digest, ModelName, Money
 
 
@@ -36,6 +36,33 @@ class Refresh(StrEnum):
     ON_CHANGE = "OnChange"
 
 
+ModelSource = Annotated[
+    str,
+    Text(
+        r"^(ollama(\+http)?|hf)://[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
+        "must be a model's source such as ollama://llama3.2:3b, ollama://registry.example:5000/team/model:tag"
+        " (ollama+http:// for a registry without TLS) or hf://org/repo@revision/file",
+        512,
+    ),
+]
+
+
+class Adapter(ApiModel):
+    """What was learnt on top of a model (LoRA), served beside it under a name of its own."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!self.source.startsWith('ollama')",
+            "an adapter is a folder with adapter_config.json, take it from hf://org/repo, not from Ollama's registry",
+            lambda a: not a.source.startswith("ollama"),
+        ),
+    )
+
+    name: ModelName = Field(description="The name that routes use; unique in the backend.")
+    source: ModelSource = Field(description="Where it comes from, as the model's own source.")
+    digest: Digest | None = Field(default=None, description="Pins it.")
+
+
 class Model(ApiModel):
     """A model that this backend serves."""
 
@@ -50,23 +77,17 @@ class Model(ApiModel):
             "refresh needs a source to ask",
             lambda m: m.refresh is Refresh.NEVER or m.source is not None,
         ),
+        Rule(
+            "!has(self.adapters) || self.adapters.all(a, a.name != self.name)",
+            "an adapter needs another name than its model",
+            lambda m: all(a.name != m.name for a in m.adapters),
+        ),
     )
 
     name: ModelName = Field(
         description="The name that routes use; unique in the backend. External: what the server calls it."
     )
-    source: (
-        Annotated[
-            str,
-            Text(
-                r"^(ollama(\+http)?|hf)://[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
-                "must be a model's source such as ollama://llama3.2:3b, ollama://registry.example:5000/team/model:tag"
-                " (ollama+http:// for a registry without TLS) or hf://org/repo@revision/file",
-                512,
-            ),
-        ]
-        | None
-    ) = Field(
+    source: ModelSource | None = Field(
         default=None,
         description="Where the model comes from: ollama://[host[:port]/][namespace/]name[:tag], or"
         " hf://org/repo[@revision][/file].",
@@ -74,6 +95,10 @@ class Model(ApiModel):
     digest: Digest | None = Field(
         default=None,
         description="Pins the model: the sha256 of its manifest. The pull fails when the source has another.",
+    )
+    adapters: Annotated[tuple[Adapter, ...], ListMap("name", max_items=16)] = Field(
+        default=(),
+        description="What is served on top of it (LoRA; engine VLLM). Capabilities and prices are the model's.",
     )
     refresh: Refresh = Field(
         default=Refresh.NEVER,
@@ -93,3 +118,10 @@ class Model(ApiModel):
         description="Tokens it takes. Longer prompts, by an estimate, go elsewhere while there is somewhere to go.",
     )
     pricing: Pricing | None = Field(default=None, description="What its tokens cost, where it is not spec.pricing.")
+
+    @property
+    def served(self) -> tuple[Model, ...]:
+        """The model, and each of its adapters as a model of its own."""
+        alike = {"adapters": (), "refresh": Refresh.NEVER}
+        given = (a.model_dump(include={"name", "source", "digest"}) for a in self.adapters)
+        return (self, *(self.model_copy(update=alike | a) for a in given))

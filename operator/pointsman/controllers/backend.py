@@ -199,7 +199,7 @@ class BackendController:
         """The pulls this backend owns, and those it could share."""
         wanted = set()
         if claim is not None:
-            for model in backend.spec.models:
+            for model in backend.spec.served:
                 with suppress(SourceError):
                     wanted.add(pull_job.job_name(model, uid_of(claim)))
         namespace = backend.meta.namespace

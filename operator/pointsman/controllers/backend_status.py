@@ -80,7 +80,7 @@ def _served(seen: Observed) -> tuple[ModelStatus, ...]:
     if not DRIVERS[seen.backend.spec.engine].runs_pods:
         return tuple(ModelStatus(name=m.name, state="Served", progress="served") for m in seen.backend.spec.models)
     known = {m.name: m for m in seen.backend.status.models}
-    return tuple(known.get(m.name) or ModelStatus(name=m.name, source=m.source or "") for m in seen.backend.spec.models)
+    return tuple(known.get(m.name) or ModelStatus(name=m.name, source=m.source or "") for m in seen.backend.spec.served)
 
 
 def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:

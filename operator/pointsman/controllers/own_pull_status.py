@@ -16,7 +16,7 @@ from pointsman.models.outcome import PullOutcome, decode_outcome
 
 def views(seen: Observed) -> tuple[ModelView, ...]:
     """A model is pulled when every pod that there is has it."""
-    return tuple(_view(seen, model, f"{PREFIX}{i}") for i, model in enumerate(seen.backend.spec.models))
+    return tuple(_view(seen, model, f"{PREFIX}{i}") for i, model in enumerate(seen.backend.spec.served))
 
 
 def _view(seen: Observed, model: Model, name: str) -> ModelView:

@@ -117,7 +117,7 @@ def plan(seen: Observed) -> Plan:
     pulling = _Draft()
     pulls = _pulls(seen, store, pulling)
     have = loaded(seen.deployment, _contents(pulls)) if driver.reads_files else Loaded()
-    fills = own_pulls.containers(backend.spec.models, seen.settings, worker) if isinstance(store, OwnStore) else ()
+    fills = own_pulls.containers(backend.spec.served, seen.settings, worker) if isinstance(store, OwnStore) else ()
     deployed = seen.deployment
     manifest = children.deployment(backend, driver, image, store, worker, deployed, have, fills, seen.replicas)
     wanted.append((manifest, deployed))
@@ -150,12 +150,12 @@ def _invalid(seen: Observed) -> Problem | None:
         return seen.mistaken
     if (sentence := DRIVERS[spec.engine].problem(spec)) is not None:
         return Problem(Reason.INVALID_SPEC, sentence)
-    for index, model in enumerate(spec.models):
+    for model in spec.served:
         try:
             if model.source:
                 parse_source(model.source)
         except SourceError as error:
-            return Problem(Reason.BAD_REFERENCE, f"spec.models[{index}].source: {error}")
+            return Problem(Reason.BAD_REFERENCE, f"the source of model {model.name}: {error}")
     return None
 
 
@@ -181,7 +181,7 @@ def _worker(seen: Observed) -> Worker:
 
 def _pulls(seen: Observed, store: AnyStore | None, draft: _Draft) -> tuple[Pull, ...]:
     """Those that Jobs make; pods with a store of their own fill it themselves (`own_pulls.py`)."""
-    models = seen.backend.spec.models
+    models = seen.backend.spec.served
     if isinstance(store, OwnStore):
         return ()
     if store is None:

@@ -189,8 +189,8 @@ def _backend(
         )
         pulled = {m.name: m.digest for m in backend.status.models if m.digest}
         if spec.fills_pods:  # pods that were started at other times may have other models, but for those with a pin
-            pulled = {m.name: m.digest or "" for m in spec.models}
-        models = {m.name: _sent_name(m, pulled.get(m.name, "")) for m in spec.models}
+            pulled = {m.name: m.digest or "" for m in spec.served}
+        models = {m.name: _sent_name(m, pulled.get(m.name, "")) for m in spec.served}
     probe = spec.probe
     return Backend(
         name=name,
@@ -206,7 +206,7 @@ def _backend(
             probe.success_threshold,
             _generation(spec),
         ),
-        traits={m.name: _traits(m, spec) for m in spec.models},
+        traits={m.name: _traits(m, spec) for m in spec.served},
         keeps=_keeps(spec),
         capacity=_capacity(spec),
         host_header=host_header,
@@ -316,7 +316,7 @@ def _targets(
         if backend is None:
             problem, message = RefProblem.BACKEND_NOT_FOUND, f"LLMBackend {t.backend} does not exist in this namespace"
         elif t.model not in compiled[t.backend].models:
-            has = ", ".join(m.name for m in backend.spec.models)
+            has = ", ".join(m.name for m in backend.spec.served)
             problem, message = (
                 RefProblem.MODEL_NOT_FOUND,
                 f"LLMBackend {t.backend} has no model {t.model}; it has {has}",

@@ -139,7 +139,7 @@ def pod_template(
     }
     before = list(fills)
     if driver.reads_files and isinstance(store, Store):
-        before = [_wait(m, worker, i) for i, m in enumerate(spec.models) if m.source]
+        before = [_wait(m, worker, i) for i, m in enumerate(spec.served) if m.source]
     if before:
         pod["initContainers"] = before
     if spec.image_pull_secrets:

@@ -45,7 +45,8 @@ FLAGS = {
     "--no-enable-prefix-caching": "vllm.prefixCaching", "--enforce-eager": "vllm.enforceEager",
     "--tool-call-parser": "vllm.toolCallParser", "--enable-auto-tool-choice": "vllm.toolCallParser",
     "--reasoning-parser": "vllm.reasoningParser", "--chat-template": "vllm.chatTemplate",
-    "--trust-remote-code": "vllm.trustRemoteCode",
+    "--trust-remote-code": "vllm.trustRemoteCode", "--enable-lora": "models[0].adapters",
+    "--lora-modules": "models[0].adapters", "--max-loras": "vllm.maxLoras", "--max-lora-rank": "vllm.maxLoraRank",
 }  # fmt: skip
 """Flags that `extraArgs` must not hold, and the field to use."""
 _DTYPES = {Dtype.BFLOAT16: "bfloat16", Dtype.FLOAT16: "float16", Dtype.FLOAT32: "float32"}
@@ -108,6 +109,8 @@ def _arguments(spec: LLMBackendSpec) -> list[str]:
         "--kv-cache-dtype": o.kv_cache_dtype,
         "--tool-call-parser": o.tool_call_parser,
         "--reasoning-parser": o.reasoning_parser,
+        "--max-loras": (o.max_loras or len(model.adapters)) if model.adapters else None,
+        "--max-lora-rank": o.max_lora_rank if model.adapters else None,
         "--chat-template": None if o.chat_template is None else literal(o.chat_template),
     }
     switches = {
@@ -116,6 +119,10 @@ def _arguments(spec: LLMBackendSpec) -> list[str]:
         "--enforce-eager": o.enforce_eager,
         "--enable-auto-tool-choice": o.tool_call_parser is not None,
         "--trust-remote-code": o.trust_remote_code,
+        "--enable-lora": bool(model.adapters),
     }
     out = [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
+    adapters = [f"{adapter.name}={model_path(adapter)}" for adapter in model.served[1:]]
+    if adapters:
+        out += ["--lora-modules", *adapters]
     return [*out, *(flag for flag, on in switches.items() if on), *o.extra_args]

@@ -15,7 +15,7 @@ from tests.unit.controllers.cluster import SETTINGS, backend, observed, pod
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.base import ApiModel
-from pointsman.api.objects import LLMBackend
+from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers import children, own_pulls, pull_job
 from pointsman.controllers.gateway_children import children as gateway_children
 from pointsman.controllers.plan_backend import plan
@@ -64,6 +64,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "existing-claim": {"storage": {"existingClaim": f"a-claim-whose-name-is-longer-than-a-label-may-be-{'x' * 20}"}},
 }  # fmt: skip
 
+LORA = [{"name": "sql", "source": "hf://org/sql"}, {"name": "law", "source": "hf://org/law", "digest": DIGEST}]
 HF = [{"name": "m", "source": "hf://org/repo@v1", "digest": DIGEST}]
 GGUF = [{"name": "m", "source": "hf://org/repo/m.gguf"}]
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}\n$(NOT_A_VARIABLE)"
@@ -71,7 +72,7 @@ VLLM: dict[str, Any] = {
     "maxModelLen": 4096, "maxNumSeqs": 32, "maxNumBatchedTokens": 8192, "pipelineParallelSize": 2,
     "gpuMemoryPercent": 85, "dtype": "BFloat16", "quantization": "awq", "kvCacheDtype": "fp8", "prefixCaching": True,
     "enforceEager": True, "toolCallParser": "hermes", "reasoningParser": "qwen3", "chatTemplate": TEMPLATE,
-    "trustRemoteCode": True, "extraArgs": ["--seed", "1"],
+    "trustRemoteCode": True, "maxLoras": 1, "maxLoraRank": 64, "extraArgs": ["--seed", "1"],
 }  # fmt: skip
 LLAMA_CPP: dict[str, Any] = {
     "mode": "Embeddings", "pooling": "Mean", "parallel": 4, "gpuLayers": 20, "threads": 3, "flashAttention": "On",
@@ -83,7 +84,7 @@ CUSTOM: dict[str, Any] = {
 }  # fmt: skip
 TWO = [{"name": "m", "source": "hf://org/repo@v1"}, {"name": "n", "source": "hf://org/repo/n.gguf"}]
 OURS: dict[str, dict[str, Any]] = {
-    "vllm": {"engine": "VLLM", "models": HF, "gpu": {"count": 2}},
+    "vllm": {"engine": "VLLM", "models": [HF[0] | {"adapters": LORA}], "gpu": {"count": 2}},
     "llamaCpp": {"engine": "LlamaCpp", "models": GGUF},
     "custom": {"engine": "Custom", "models": HF, "image": "example.test/mine:2", "custom": {"port": 9000}},
 }
@@ -94,6 +95,7 @@ VARIANTS |= {
     "vllm-everything": OURS["vllm"] | {"vllm": VLLM, "gpu": {"count": 4}},
     "vllm-on-a-cpu": {
         **OURS["vllm"],
+        "models": HF,
         "gpu": None,
         "image": "example.test/vllm:cpu",
         "vllm": {"enforceEager": True},
@@ -177,6 +179,7 @@ EXTERNAL_CHANGES: dict[str, Any] = {
 ELSEWHERE = {
     "engine": "every test here",
     "suspend": "tests/operator/test_backend.py",
+    "models.adapters": "test_adapters_are_pulled_waited_for_and_routed_to",
     "models.refresh": "tests/unit/controllers/test_refresh.py",
     "gpu.profile": "tests/unit/engines/test_gpus.py",
     "gpu.memory": "tests/unit/engines/test_memory.py",
@@ -196,9 +199,9 @@ def rendered(of: LLMBackend) -> list[Any]:
     if isinstance(store, Store) and not existing:
         out.append(children.claim(of, None))
     worker = Worker(SETTINGS.image, "IfNotPresent")
-    fills = own_pulls.containers(of.spec.models, SETTINGS, worker) if isinstance(store, OwnStore) else ()
+    fills = own_pulls.containers(of.spec.served, SETTINGS, worker) if isinstance(store, OwnStore) else ()
     out.append(children.deployment(of, driver, image, store, worker, fills=fills))
-    for model in of.spec.models:
+    for model in of.spec.served:
         if isinstance(store, Store) and model.source:
             out.append(pull_job.job(of, model, pull_job.job_name(model, "uid-claim"), store, SETTINGS, 0))
     return out
@@ -403,6 +406,23 @@ def test_rollout_never_needs_a_second_gpu_or_a_second_place_of_the_volume() -> N
         o for o in rendered(backend({"storage": {"accessMode": "ReadWriteMany"}})) if o["kind"] == "Deployment"
     ]
     assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_adapters_are_pulled_waited_for_and_routed_to() -> None:
+    of = backend(OURS["vllm"])
+    rendering = rendered(of)
+    jobs = [o["spec"]["template"]["spec"]["containers"][0]["args"] for o in rendering if o["kind"] == "Job"]
+    assert [args[1] for args in jobs] == ["hf://org/repo@v1", "hf://org/sql", "hf://org/law"]
+    (pod,) = [o["spec"]["template"]["spec"] for o in rendering if o["kind"] == "Deployment"]
+    assert [c["args"][1] for c in pod["initContainers"]] == [args[1] for args in jobs]
+    table = compile_table([of], [route("sql")], {}, {})
+    assert table.backends["b"].models == {"m": "m", "sql": "sql", "law": "law"}
+    assert [t.upstream_model for t in table.routes["r"].targets] == ["sql"]
+
+
+def route(model: str) -> ModelRoute:
+    spec = {"models": ["chat"], "targets": [{"backend": "b", "model": model}]}
+    return ModelRoute.parse({"metadata": {"name": "r", "namespace": "ns"}, "spec": spec})
 
 
 def test_slow_start_is_given_its_time() -> None:

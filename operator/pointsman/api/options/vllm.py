@@ -75,4 +75,13 @@ class VllmOptions(ApiModel):
     trust_remote_code: bool = Field(
         default=False, description="Runs Python code that comes with the model (--trust-remote-code)."
     )
+    max_loras: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Adapters that one step of it may mix (--max-loras); all of them when not given.",
+    )
+    max_lora_rank: int | None = Field(
+        default=None, ge=1, le=512, description="The largest rank of an adapter (--max-lora-rank)."
+    )
     extra_args: Flags = Field(default=(), description="Further flags of vllm serve, for what has no field here.")
