@@ -11,7 +11,9 @@ from tests.clients.mock_openai import Asked
 from tests.clients.own_tests import Comparison, compare, reason
 from tests.clients.publish import PAGE, render
 
-RELAYED = ("/chat/completions", "/completions", "/embeddings", "/responses")
+RELAYED = (
+    "/chat/completions", "/completions", "/embeddings", "/responses", "/responses/compact", "/responses/input_tokens",
+)  # fmt: skip
 KEPT = re.compile(
     r"(GET|POST|DELETE) /(chat/completions|responses(?!/compact|/input_tokens))/|GET /chat/comp|DELETE /models/"
 )

@@ -22,6 +22,7 @@ from pointsman.dialects.request import ChatRequest, Complaint, Span
 from pointsman.domain.judging import UNREADABLE
 
 CHAT_PATH = "/chat/completions"
+NO_MODEL = Complaint(400, "the field model is empty", None, "model")
 USAGE_FIELD = "stream_options"
 """The field that we may add to a request; a 4xx that names it is our own doing."""
 
@@ -41,12 +42,10 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     """Reads the routed fields of a request body."""
     try:
         head = _head_decoder.decode(body)
-    except msgspec.ValidationError as e:
-        return invalid(str(e))
     except UNREADABLE as e:
-        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
+        return unreadable(e)
     if not head.model:
-        return Complaint(400, "the field model is empty", None, "model")
+        return NO_MODEL
     if head.task_type is not ABSENT:
         return with_task(body, head.task_type, parse_chat)
     stream = head.stream is True
@@ -73,12 +72,10 @@ def parse_plain(body: bytes, *, tasked: bool = True) -> ChatRequest | Complaint:
     is ours there."""
     try:
         head = _plain_decoder.decode(body)
-    except msgspec.ValidationError as e:
-        return invalid(str(e))
     except UNREADABLE as e:
-        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
+        return unreadable(e)
     if not head.model:
-        return Complaint(400, "the field model is empty", None, "model")
+        return NO_MODEL
     if tasked and head.task_type is not ABSENT:
         return with_task(body, head.task_type, parse_plain)
     spans = walk(body)
@@ -158,7 +155,11 @@ def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
 
 
-def invalid(text: str) -> Complaint:
+def unreadable(error: Exception) -> Complaint:
+    """What is wrong with a body whose routed fields cannot be read; `error` is one of `UNREADABLE`."""
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return Complaint(400, f"the body is not JSON: {text}", "invalid_json")
     if "missing required field `model`" in text:
         return Complaint(400, "the field model is missing: it names the model to use", "missing_model", "model")
     for field in ("model", "stream"):
@@ -212,7 +213,7 @@ def _members(body: bytes) -> dict[str, Span] | Complaint:
     try:
         fields = _keys_decoder.decode(body)
     except UNREADABLE as e:
-        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
+        return unreadable(e)
     spans: dict[str, Span] = {}
     at = body.index(b"{") + 1
     for key, raw in fields.items():

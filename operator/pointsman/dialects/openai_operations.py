@@ -14,6 +14,13 @@ from pointsman.dialects.openai_completions import (
 from pointsman.dialects.openai_embeddings import EMBEDDINGS_PATH, judge_embeddings, parse_embedding
 from pointsman.dialects.openai_responses import RESPONSES_PATH, compose_response_request, parse_response_request
 from pointsman.dialects.openai_responses_answer import ResponseStream, judge_response, response_id
+from pointsman.dialects.openai_responses_beside import (
+    COMPACT_PATH,
+    INPUT_TOKENS_PATH,
+    judge_compacted,
+    judge_count,
+    parse_beside,
+)
 from pointsman.dialects.operation import Operation
 
 CHAT = Operation(
@@ -33,5 +40,13 @@ RESPONSES = Operation(
     parse=parse_response_request, compose=compose_response_request, judge=judge_response, open_stream=ResponseStream,
     kept_id=response_id,
 )  # fmt: skip
+COMPACT = Operation(
+    "responses.compact", COMPACT_PATH,
+    parse=parse_beside, compose=compose_response_request, judge=judge_compacted, open_stream=ResponseStream,
+)  # fmt: skip
+INPUT_TOKENS = Operation(
+    "responses.input_tokens", INPUT_TOKENS_PATH,
+    parse=parse_beside, compose=compose_response_request, judge=judge_count, open_stream=ResponseStream,
+)  # fmt: skip
 
-OPERATIONS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+OPERATIONS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, COMPACT, INPUT_TOKENS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.dialects.openai import invalid, splice_model, walk, with_task
+from pointsman.dialects.openai import NO_MODEL, splice_model, unreadable, walk, with_task
 from pointsman.dialects.request import Care, ChatRequest, Complaint
 from pointsman.domain.judging import UNREADABLE
 
@@ -48,12 +48,10 @@ def parse_response_request(body: bytes) -> ChatRequest | Complaint:
     """Reads the routed fields of a request body."""
     try:
         head = _head_decoder.decode(body)
-    except msgspec.ValidationError as e:
-        return invalid(str(e))
     except UNREADABLE as e:
-        return Complaint(400, f"the body is not JSON: {e}", "invalid_json")
+        return unreadable(e)
     if not head.model:
-        return Complaint(400, "the field model is empty", None, "model")
+        return NO_MODEL
     if head.task_type is not _ABSENT:
         return with_task(body, head.task_type, parse_response_request)
     spans = walk(body)

@@ -104,12 +104,7 @@ class _Response(msgspec.Struct, gc=False):
         return False
 
     def counted(self) -> Usage | None:
-        """A usage that is not as it should be is unknown: no reason to refuse an answer."""
-        try:
-            usage = _decode_usage(self.usage) if self.usage is not _ABSENT else None
-        except UNREADABLE:
-            return None
-        return Usage(usage.input_tokens, usage.output_tokens) if usage is not None else None
+        return counted(self.usage)
 
 
 class _Failure(msgspec.Struct, gc=False):
@@ -139,6 +134,15 @@ _decode_parts = msgspec.json.Decoder(list[_Part] | None).decode
 _decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def counted(raw: msgspec.Raw) -> Usage | None:
+    """A usage that is not as it should be is unknown: no reason to refuse an answer."""
+    try:
+        usage = _decode_usage(raw) if raw is not _ABSENT and bytes(raw) else None
+    except UNREADABLE:
+        return None
+    return Usage(usage.input_tokens, usage.output_tokens) if usage is not None else None
 
 
 class ResponseStream:

@@ -23,12 +23,26 @@ from tests.support.simulated import simulated
 from pointsman.dialects.openai_operations import OPERATIONS
 from pointsman.simulator.behaviour import Act, Behaviour, streams
 
-GOOD: dict[str, Any] = {"completions": text("b"), "embeddings": vectors([0.5]), "responses": response("b")}
+ITEM = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "b"}]}
+USED = {"input_tokens": 2, "output_tokens": 3, "total_tokens": 5}
+GOOD: dict[str, Any] = {
+    "completions": text("b"),
+    "embeddings": vectors([0.5]),
+    "responses": response("b"),
+    "responses/compact": {"id": "resp_1", "object": "response.compaction", "output": [ITEM], "usage": USED},
+    "responses/input_tokens": {"object": "response.input_tokens", "input_tokens": 7},
+}
 GOOD_STREAMS: dict[str, tuple[Any, ...]] = {
     "completions": (text("b", None), text("", "stop"), b"[DONE]", Act.END),
     "responses": (created(), delta("b"), completed("b"), Act.END),
 }
-EMPTY: dict[str, Any] = {"completions": text(""), "embeddings": vectors(), "responses": response("")}
+EMPTY: dict[str, Any] = {
+    "completions": text(""),
+    "embeddings": vectors(),
+    "responses": response(""),
+    "responses/compact": {"object": "response.compaction", "output": []},
+    "responses/input_tokens": {"object": "response.input_tokens", "input_tokens": None},
+}
 
 BAD: dict[str, Behaviour] = {
     "500": refuses(500),
@@ -161,9 +175,12 @@ async def test_every_operation_is_counted_by_its_name() -> None:
             await ask(g.port, operation)
         await ask(g.port, "models", method="GET")
         records = g.meter.requests
-        assert [r.operation for r in records] == ["text_completion", "embeddings", "responses", "models"]
-        assert [(r.prompt_tokens, r.completion_tokens) for r in records[:3]] == [(None, None), (2, None), (2, 3)]
-        assert (records[3].status, records[3].verdict, records[3].route) == (200, "Success", "")
+        assert [r.operation for r in records] == [
+            "text_completion", "embeddings", "responses", "responses.compact", "responses.input_tokens", "models",
+        ]  # fmt: skip
+        counted = [(r.prompt_tokens, r.completion_tokens) for r in records[:5]]
+        assert counted == [(None, None), (2, None), (2, 3), (2, 3), (None, None)]
+        assert (records[5].status, records[5].verdict, records[5].route) == (200, "Success", "")
 
 
 # ---- addresses and methods
@@ -188,7 +205,8 @@ async def test_methods(operation: str) -> None:
     [
         (
             "v1/foo",
-            "there is POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, GET /v1/models",
+            "there is POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, "
+            "/v1/responses/compact, /v1/responses/input_tokens, GET /v1/models",
         ),
         ("chat/completions", "the base URL of a client ends in /v1 here"),
         ("models", "the base URL of a client ends in /v1 here"),

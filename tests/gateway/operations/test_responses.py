@@ -117,6 +117,25 @@ async def test_what_another_gateway_relayed_is_looked_for() -> None:
             assert again.headers["x-pointsman-attempts"] == "1", "learnt"
 
 
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        ("responses/compact", {"id": "resp_9", "object": "response.compaction", "output": [{"type": "compaction"}]}),
+        ("responses/input_tokens", {"object": "response.input_tokens", "input_tokens": 7}),
+    ],
+)
+async def test_what_is_asked_about_a_response_goes_to_who_keeps_it(operation: str, answer: dict[str, Any]) -> None:
+    async with (
+        simulated("a", refuses(429), whole(answer)) as a,
+        simulated("b", keeps("b"), refuses(500), whole(answer)) as b,
+        line(a, b) as g,
+    ):
+        answer_id = (await ask(g.port, "responses", store=None)).json["id"]
+        got = await ask(g.port, operation, previous_response_id=answer_id)
+        assert (got.status, got.headers["x-pointsman-backend"]) == (200, "b"), "asked again: it has done nothing"
+        assert (len(a.seen), len(b.seen)) == (1, 3)
+
+
 async def test_what_nobody_keeps_is_said_by_the_first() -> None:
     async with simulated("a", keeps("a")) as a, simulated("b", keeps("b")) as b, line(a, b) as g:
         got = await ask(g.port, "responses", previous_response_id="resp_lost")
