@@ -45,5 +45,5 @@ class RequestRecord:
         self.asked = asked
         """What the client asked for, where that is not `model` but matches it."""
         self.operation = operation
-        """`chat`, `text_completion`, `embeddings`, `responses`, `responses.compact`, `responses.input_tokens`, `models`,
-        `stored`; empty when it is none of ours."""
+        """`chat`, `text_completion`, `embeddings`, `responses`, `responses.compact`, `responses.input_tokens`,
+        `models`, `stored`; empty when it is none of ours."""
