@@ -17,7 +17,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
+    "dialects/features.py",
+    "dialects/known_body.py",
     "dialects/openai.py",
+    "dialects/operation.py",
+    "dialects/request.py",
     "dialects/openai_answer.py",
     "dialects/sse.py",
     "domain/attempts.py",
@@ -28,6 +32,7 @@ COMPILED = (
     "domain/flags.py",
     "domain/health.py",
     "domain/pace.py",
+    "domain/patience.py",
     "domain/rules.py",
     "domain/score.py",
     "domain/strategies/auto.py",
@@ -36,6 +41,7 @@ COMPILED = (
     "domain/strategies/lowest_latency.py",
     "domain/strategies/prefix_affinity.py",
     "domain/strategies/strategy.py",
+    "domain/strategies/weighted.py",
     "domain/table.py",
     "domain/verdict.py",
     "gateway/front/doors.py",
@@ -46,6 +52,7 @@ COMPILED = (
     "gateway/insight/histogram.py",
     "gateway/insight/metrics.py",
     "gateway/insight/record.py",
+    "gateway/limits.py",
     "gateway/relay/answers.py",
     "gateway/relay/attempt.py",
     "gateway/relay/client.py",
@@ -58,6 +65,7 @@ COMPILED = (
     "gateway/relay/wheel.py",
     "gateway/upstream/answer_reader.py",
     "gateway/upstream/connection.py",
+    "gateway/upstream/known_head.py",
     "gateway/upstream/pool.py",
     "gateway/upstream/roster.py",
 )

@@ -7,17 +7,21 @@ from pathlib import Path
 import h11
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.fuzz.wire import CUTS, answers, pieces
 
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
+from pointsman.gateway.upstream.known_head import KnownHeads
 
 CORPUS = sorted((Path(__file__).parent / "corpus" / "answers").iterdir())
 
 
-def ours(parts: list[bytes], *, end: bool = False) -> tuple[int, bytes, bool, bool, bool]:
+def ours(
+    parts: list[bytes], *, end: bool = False, known: KnownHeads | None = None
+) -> tuple[int, bytes, bool, bool, bool]:
     """Status, body, whole, broken, may be used again. `end`: the backend closes behind it."""
-    reader = AnswerReader(Limits())
+    reader = AnswerReader(Limits(), known)
     for part in parts:
         if reader.fault is None:
             reader.feed(part)
@@ -72,6 +76,32 @@ def test_answers_are_the_same_however_they_are_cut(data: bytes, cuts: list[int])
         whole = ours([data], end=end)
         assert ours(pieces(data, cuts), end=end) == whole
         assert ours([bytes((b,)) for b in data], end=end) == whole
+
+
+LENGTHS = st.sampled_from([b"0", b"1", b"5", b"05", b"5 ", b"11", b"+5", b"5\r\nx: y", b"", b"300"])
+BODY = st.sampled_from([b"", b"a", b"hello", b"hello world", b"hell", b"hello\r\n", b"x" * 300])
+USUAL = st.sampled_from([b"hello", b"hello world", b"a" * 77]).map(lambda b: (b"%d" % len(b), b))
+HEADS = st.sampled_from(
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-type: a\r\nContent-Length: ", b"\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:", b"\r\nconnection: close\r\ndate: x\r\n\r\n"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: ", b"\r\n\r\n"),
+        (b"HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: ", b"\r\n\r\n"),
+        (b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: ", b"\r\n\r\n"),
+    ]
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(HEADS, st.lists(st.one_of(USUAL, st.tuples(LENGTHS, BODY)), min_size=2, max_size=6))
+def test_a_head_that_was_read_before_changes_nothing(
+    head: tuple[bytes, bytes], answers: list[tuple[bytes, bytes]]
+) -> None:
+    """Many connections know the heads of one backend; each reads as if it knew none."""
+    known = KnownHeads()
+    for length, body in answers:
+        data = head[0] + length + head[1] + body
+        assert ours([data], known=known) == ours([data]) == ours([bytes((b,)) for b in data])
 
 
 @settings(max_examples=1200, deadline=None)

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pointsman.dialects import known_body
 from pointsman.dialects.openai import ChatRequest, compose, parse_chat
 
 SPACE = st.sampled_from([""] * 8 + [" ", "\n", "\t", "\r\n", "  "])
@@ -65,6 +66,35 @@ def test_only_what_must_change_changes(body: bytes, name: str, ask: bool) -> Non
         options = value.get("stream_options") or {}
         value["stream_options"] = options | {"include_usage": True}
     assert _same(sent, value)
+
+
+def said(body: bytes) -> tuple[object, ...]:
+    chat = parse_chat(body)
+    if not isinstance(chat, ChatRequest):
+        return (chat,)
+    asked = (chat.model, chat.stream, chat.wants_usage, chat.has_stop, chat.task)
+    return (*asked, chat.body, chat.model_span, chat.options_span)
+
+
+MESSAGES = st.sampled_from(
+    [b"[]", b'[{"role":"user","content":"hi"}]', b'[{"content":"\\"messages\\":[1]"}]', b"[1]", b"[ ]", b"[[1],[]]",
+     b'[1],"model":"x"', b'[1],"x":[2]', b'[1],"messages":[2]', b"[1", b"[]]", b"null", b'"s"', b"", b" [3]", b"[3] ",
+     b'[1]}{"y":[1]', b'["\\u006dodel"]', b'["' + b"long " * 20000 + b'"]']
+)  # fmt: skip
+
+
+@settings(max_examples=1500, deadline=None)
+@given(bodies(), st.lists(MESSAGES, min_size=1, max_size=3))
+def test_what_was_read_before_changes_nothing(body: bytes, messages: list[bytes]) -> None:
+    """The same body with other messages, read with and without memory of those before it."""
+    place = body.find(b'"messages":') + 11
+    end = body.find(b"]", place) + 1 if place > 10 else 0
+    others = [body[:place] + m + body[end:] for m in messages] if end else [body]
+    known_body._known.clear()
+    after = [said(each) for each in (body, *others)]
+    for each, found in zip((body, *others), after, strict=True):
+        known_body._known.clear()
+        assert said(each) == found
 
 
 def _text(body: bytes) -> str:

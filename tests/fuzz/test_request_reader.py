@@ -11,7 +11,8 @@ from pathlib import Path
 import h11
 import pytest
 from hypothesis import example, given, settings
-from tests.fuzz.wire import CUTS, pieces, requests
+from hypothesis import strategies as st
+from tests.fuzz.wire import CUTS, pieces, request, requests
 
 from pointsman.gateway.front.request_reader import RequestReader
 from pointsman.gateway.limits import Limits
@@ -30,7 +31,7 @@ def ours(parts: list[bytes]) -> tuple[list[Seen], int, bool]:
             break
         reader.feed(part)
         while reader.ready:
-            request = reader.ready.popleft()
+            request = reader.ready.pop(0)
             found.append((request.method, request.path, request.body))
             if not request.keep_alive:
                 # The connection ends behind its answer: what follows is thrown away.
@@ -91,6 +92,38 @@ def test_requests_are_the_same_however_they_are_cut(data: bytes, cuts: list[int]
     whole = ours([data])
     assert ours(pieces(data, cuts)) == whole
     assert ours([bytes((b,)) for b in data]) == whole
+
+
+LENGTHS = st.sampled_from([b"0", b"1", b"5", b"05", b"5 ", b"\t5", b"11", b"+5", b"5\r\nx: y", b"", b"300"])
+BODY = st.sampled_from([b"", b"a", b"hello", b"hello world", b"hell", b"hello\r\n", b"x" * 300])
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[bytes]:
+    """What a program sends: the same head again and again, with other bodies; and what only looks like that."""
+    before, after = draw(st.sampled_from(HEADS))
+    usual = st.sampled_from([b"hello", b"hello world", b"a" * 77]).map(lambda b: (b"%d" % len(b), b))
+    messages = [
+        before + length + after + body
+        for length, body in draw(st.lists(st.one_of(usual, st.tuples(LENGTHS, BODY)), min_size=2, max_size=5))
+    ]
+    return [*messages, draw(request()), *draw(st.permutations(messages))]
+
+
+HEADS = [
+    (b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: ", b"\r\n\r\n"),
+    (b"POST /v1/x?y HTTP/1.1\r\nHost: a\r\nContent-Length:", b"\r\nexpect: 100-continue\r\n\r\n"),
+    (b"POST /v1/x HTTP/1.1\r\ncontent-length: ", b"\r\nhost: a\r\nconnection: close\r\n\r\n"),
+    (b"POST /v1/x HTTP/1.1\r\nhost: a\r\nx-a: b\r\n content-length: 3\r\ncontent-length: ", b"\r\n\r\n"),
+    (b"POST /v1/x HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\ncontent-length: ", b"\r\nconnection: upgrade\r\n\r\n"),
+    (b"POST /v1/x HTTP/1.0\r\nconnection: keep-alive\r\ncontent-length: ", b"\r\n\r\n"),
+]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(alike())
+def test_a_head_that_was_read_before_changes_nothing(messages: list[bytes]) -> None:
+    assert ours(messages) == ours([bytes((b,)) for b in b"".join(messages)])
 
 
 @settings(max_examples=2000, deadline=None)

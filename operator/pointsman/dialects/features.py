@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from pointsman.api.route import Needed, TaskType
-from pointsman.domain.features import NOTHING, seed_of
+from pointsman.dialects.feature_shapes import Fields, Message
+from pointsman.domain.features import NOTHING, draw_of, seed_of
 from pointsman.domain.judging import UNREADABLE
 
 TASK_HEADER = b"x-pointsman-task-type"
@@ -47,24 +48,8 @@ class Carried(Protocol):
     def task(self) -> TaskType | None: ...
 
 
-class _Fields(msgspec.Struct, gc=False):
-    messages: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    instructions: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-    functions: msgspec.Raw = msgspec.Raw()
-    user: msgspec.Raw = msgspec.Raw()
-    safety_identifier: msgspec.Raw = msgspec.Raw()
-
-
-class _Message(msgspec.Struct, gc=False):
-    role: str = ""
-    content: msgspec.Raw = msgspec.Raw()
-
-
-_fields_decoder = msgspec.json.Decoder(_Fields)
-_messages_decoder = msgspec.json.Decoder(list[_Message])
+_fields_decoder: Final = msgspec.json.Decoder(Fields)
+_messages_decoder: Final = msgspec.json.Decoder(list[Message])
 
 
 class RequestFeatures:
@@ -88,7 +73,7 @@ class RequestFeatures:
         self._needed = needs
         self.stream = request.stream
         self.task = request.task
-        self._fields: _Fields | None = None
+        self._fields: Fields | None = None
         self._seed: int | None = None
         self._needs: frozenset[Needed] | None = None
         self._tokens = 0
@@ -97,7 +82,7 @@ class RequestFeatures:
     @property
     def seed(self) -> int:
         if self._seed is None:
-            self._seed = seed_of(self._id)
+            self._seed = draw_of(self._id)
         return self._seed
 
     @property
@@ -171,10 +156,10 @@ class RequestFeatures:
                 return name
         return None
 
-    def _read(self) -> _Fields:
+    def _read(self) -> Fields:
         if self._fields is None:
             try:
                 self._fields = _fields_decoder.decode(self._request.body)
             except UNREADABLE:
-                self._fields = _Fields()  # the parser of the operation has found no fault with it
+                self._fields = Fields()  # the parser of the operation has found no fault with it
         return self._fields

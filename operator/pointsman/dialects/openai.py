@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from pointsman.dialects.features import TASK_NAMES, UNKNOWN_TASK
+from pointsman.dialects.known_body import like_one_before, messages_at, remember
 from pointsman.dialects.openai_shapes import ABSENT, Head, PlainHead
 from pointsman.dialects.request import ChatRequest, Complaint, Span
 from pointsman.domain.judging import UNREADABLE
@@ -29,6 +29,8 @@ USAGE_FIELD = "stream_options"
 _KEY = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 TASK_FIELD = "task_type"
+_NAMES: Final = 1024
+_names: Final[dict[str, bytes]] = {}
 _USAGE_OPTIONS = b'{"include_usage":true}'
 
 
@@ -40,6 +42,11 @@ _encode = msgspec.json.Encoder().encode
 
 def parse_chat(body: bytes) -> ChatRequest | Complaint:
     """Reads the routed fields of a request body."""
+    at = messages_at(body)
+    if at:
+        known = like_one_before(body, at)
+        if known is not None:
+            return known
     try:
         head = _head_decoder.decode(body)
     except UNREADABLE as e:
@@ -49,7 +56,8 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     if head.task_type is not ABSENT:
         return with_task(body, head.task_type, parse_chat)
     stream = head.stream is True
-    spans = _search(body, head)
+    messages = bytes(head.messages)
+    spans = _search(body, head, messages, at)
     if spans is None:
         found = walk(body)
         if isinstance(found, Complaint):
@@ -59,9 +67,10 @@ def parse_chat(body: bytes) -> ChatRequest | Complaint:
     wants_usage = stream and head.stream_options is not ABSENT and _asks_usage(head.stream_options)
     if isinstance(wants_usage, Complaint):
         return wants_usage
-    return ChatRequest(
-        body, head.model, stream, wants_usage, bytes(head.stop) not in (b"", b"null", b"[]"), model_span, options_span
-    )
+    has_stop = bytes(head.stop) not in (b"", b"null", b"[]")
+    request = ChatRequest(body, head.model, stream, wants_usage, has_stop, model_span, options_span)
+    remember(body, at, messages, request)
+    return request
 
 
 _plain_decoder = msgspec.json.Decoder(PlainHead)
@@ -119,9 +128,14 @@ def splice_model(request: ChatRequest, model: str) -> bytes:
     return request.body[:start] + encoded_name(model) + request.body[end:]
 
 
-@lru_cache(maxsize=1024)
 def encoded_name(model: str) -> bytes:
-    return _encode(model)
+    """As a JSON string. Remembered: there are as many as backends have models."""
+    name = _names.get(model)
+    if name is None:
+        if len(_names) >= _NAMES:
+            _names.clear()
+        name = _names[model] = _encode(model)
+    return name
 
 
 def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
@@ -168,19 +182,16 @@ def unreadable(error: Exception) -> Complaint:
     return Complaint(400, f"the body must be a JSON object: {text}", "invalid_json")
 
 
-def _search(body: bytes, head: Head) -> tuple[Span, Span | None] | None:
+def _search(body: bytes, head: Head, messages: bytes, cut: int) -> tuple[Span, Span | None] | None:
     """Finds the model's value by its key's text; None when that alone does not settle it.
 
     A quote within a JSON string is always escaped, so `"model"` with both quotes is a whole string token. If it stands
     once, and no key can be written with escapes (`\\u00..` is the only way to escape a letter), it is the key at
     depth 1 that the decoder has seen. The list of messages, most of the body, is left out of this search: no key at
-    depth 1 is within it.
+    depth 1 is within it. It begins at `cut`, if anywhere.
     """
-    if head.stream_options is not ABSENT:
+    if head.stream_options is not ABSENT or not cut:
         return None
-    messages = bytes(head.messages)
-    cut = body.find(b'"messages":') + 11
-    cut += body.startswith(b" ", cut)
     if not messages.startswith(b"[") or not body.startswith(messages, cut):
         return None
     rest = body[:cut] + body[cut + len(messages) :]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,15 +20,18 @@ from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import UNREADABLE, Said, said_in
 from pointsman.domain.verdict import EMPTY, INCOMPLETE, SUCCESS, Judgement, Verdict, Why
 
-BROKEN_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
-_OTHER_JSON = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its answer is no chat completion", by_answer=True)
-ERROR_INSIDE = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under status 200", by_answer=True)
-NOTHING = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
+BROKEN_JSON: Final = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its JSON is broken or cut short")
+_OTHER_JSON: Final = Judgement(Verdict.FAILURE, Why.BROKEN_JSON, "its answer is no chat completion", by_answer=True)
+ERROR_INSIDE: Final = Judgement(Verdict.FAILURE, Why.ERROR_EVENT, "an error under status 200", by_answer=True)
+NOTHING: Final = frozenset((b"", b"null", b'""', b"[]", b"{}", b"false"))
 """Values that say nothing."""
+_LONGEST_NOTHING: Final = 5
+_ABSENT: Final = ABSENT
+_UNSET: Final = msgspec.UNSET
 
 
-_decode_usual = msgspec.json.Decoder(Answer).decode
-_decode_odd = msgspec.json.Decoder(OddAnswer).decode
+_decode_usual: Final = msgspec.json.Decoder(Answer).decode
+_decode_odd: Final = msgspec.json.Decoder(OddAnswer).decode
 
 
 def _decode(data: bytes) -> Answer:
@@ -41,18 +44,24 @@ def _decode(data: bytes) -> Answer:
     return answer
 
 
+def _says(raw: msgspec.Raw) -> bool:
+    if raw is _ABSENT:
+        return False
+    value = bytes(raw)
+    return len(value) > _LONGEST_NOTHING or value not in NOTHING
+
+
 def _part_speaks(part: Part | None) -> bool:
     """Only whether something is there matters."""
     if part is None:
         return False
-    content = part.content
-    if content is not ABSENT and bytes(content) not in NOTHING:
+    if _says(part.content):
         return True
     for raw in (
         part.tool_calls, part.reasoning_content, part.reasoning, part.thinking, part.refusal, part.function_call,
         part.audio, part.images,
     ):  # fmt: skip
-        if raw is not ABSENT and bytes(raw) not in NOTHING:
+        if _says(raw):
             return True
     return False
 
@@ -179,6 +188,17 @@ def open_chat(request: ChatRequest) -> ChatStream:
 
 def judge_chat(body: bytes, request: ChatRequest) -> tuple[Judgement, Usage | None, Said | None]:
     """A whole JSON answer under 2xx: its verdict, its usage, and what it said if it is an error after all."""
+    # The usual first, in short: content in the first choice, and no error.
+    try:
+        answer: Answer = _decode_usual(body)
+    except UNREADABLE:
+        return judge_choices(body, request.has_stop, _decode, _message_speaks)
+    choices = answer.choices
+    if answer.error is _ABSENT and choices:
+        part = choices[0].message
+        if part is not None and _says(part.content):
+            usage = answer.usage
+            return SUCCESS, usage if usage is not _UNSET else None, None
     return judge_choices(body, request.has_stop, _decode, _message_speaks)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
-
 from pointsman.api.route import TaskType
 
 Span = tuple[int, int]
@@ -22,7 +20,8 @@ class Complaint:
     param: str | None = None
 
 
-class Care(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Care:
     """What must be minded with a request that is more than a question."""
 
     acts: bool

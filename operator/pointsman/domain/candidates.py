@@ -15,10 +15,10 @@ With fallback off there is one candidate, of the first priority: choosing among 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pointsman.api.route import Needed
 from pointsman.domain.features import PLAIN, Features
@@ -113,14 +113,6 @@ _MESSAGES = {
 }
 
 
-class Chair(NamedTuple):
-    """An endpoint that may be asked for a target, as strategies see it."""
-
-    target: Target
-    endpoint: Endpoint
-    machine: EndpointMachine
-
-
 _UNSEEN = EndpointMachine(Thresholds(1, 1), 0.0)
 """For an endpoint that the book does not know: nothing is known of it. Never written to."""
 
@@ -140,24 +132,24 @@ def order(route: Route, health: Health, now: float, request: Features = PLAIN, *
         excluded += [_not_asked(t) for tier in tiers[1:] for t in tier.targets]
         tiers = tiers[:1]
     for tier in tiers:
-        chairs: list[Chair] = []
-        ramp: list[Chair] = []
-        lengthy: dict[int, tuple[list[Chair], Excluded]] = {}
+        chairs: list[Seat] = []
+        ramp: list[Seat] = []
+        lengthy: dict[int, tuple[list[Seat], Excluded]] = {}
         for target in tier.targets:
             reason = unfit(target, request) if target.traits.choosy else None
             if reason is not None and reason.reason is Barred.UNFIT:
                 excluded.append(reason)
                 continue
-            usable: list[Chair] = []
-            rising: list[Chair] = []
+            usable: list[Seat] = []
+            rising: list[Seat] = []
             worst: list[tuple[Hindrance, EndpointMachine]] = []
             for endpoint in target.backend.endpoints:
                 machine = health.machine(endpoint.key) or _UNSEEN
                 hindrance = machine.hindrance(target.upstream_model, _version(target), now)
                 if hindrance is None:
-                    usable.append(Chair(target, endpoint, machine))
+                    usable.append(Seat(target, endpoint, machine))
                 elif hindrance.obstacle is Obstacle.RAMPING:
-                    rising.append(Chair(target, endpoint, machine))
+                    rising.append(Seat(target, endpoint, machine))
                 else:
                     worst.append((hindrance, machine))
                     if hindrance.obstacle in _LEAST_BAD and not machine.trials and machine.has_room:
@@ -194,7 +186,7 @@ def order(route: Route, health: Health, now: float, request: Features = PLAIN, *
     return Ordering(tuple(candidates), tuple(excluded))
 
 
-def first_choice(tier: Tier, seats: Sequence[S], request: Features, now: float) -> S | None:
+def first_choice(tier: Tier, seats: tuple[S, ...], request: Features, now: float) -> S | None:
     """The head of `order` when nothing stands in the way of anyone: without the list. `seats` are all endpoints of the
     route's first tier; None means: ask `order`."""
     for seat in seats:
@@ -222,12 +214,12 @@ def unfit(target: Target, request: Features) -> Excluded | None:
     return None
 
 
-def _ranked(tier: Tier, chairs: list[Chair], request: Features, now: float, place: Place) -> list[Candidate]:
+def _ranked(tier: Tier, chairs: list[Seat], request: Features, now: float, place: Place) -> list[Candidate]:
     """Candidates in the order of their best endpoints."""
     if len(chairs) == 1:
         return [Candidate(chairs[0].target, (chairs[0].endpoint,), place)]
     found: dict[int, tuple[Target, list[Endpoint]]] = {}
-    for chair in arranged(tier.strategy, chairs, request, now):
+    for chair in arranged(tier.strategy, tuple(chairs), request, now):
         found.setdefault(chair.target.index, (chair.target, []))[1].append(chair.endpoint)
     return [Candidate(target, tuple(endpoints), place) for target, endpoints in found.values()]
 
@@ -256,8 +248,8 @@ def barred(target: Target | BrokenTarget, health: Health, now: float) -> Exclude
     return _excluded(target, hindrances, now)
 
 
-def chair_of(target: Target, endpoint: Endpoint, health: Health) -> Chair:
-    return Chair(target, endpoint, health.machine(endpoint.key) or _UNSEEN)
+def chair_of(target: Target, endpoint: Endpoint, health: Health) -> Seat:
+    return Seat(target, endpoint, health.machine(endpoint.key) or _UNSEEN)
 
 
 def _version(target: Target) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from pointsman.domain.candidates import Candidate, Chair, Health, Ordering, Place, chair_of
+from pointsman.domain.candidates import Candidate, Health, Ordering, Place, chair_of
 from pointsman.domain.features import Features
+from pointsman.domain.strategies import Seat
 from pointsman.domain.table import Route
 
 PLACES = {
@@ -53,7 +54,7 @@ def reasons(route: Route, ordering: Ordering, health: Health, now: float, reques
         crowd = [chair for some in chairs for chair in some]
         words: list[str] = []
         if place is not Place.LEAST_BAD and len(crowd) > 1:
-            words = strategies[rank].words(crowd, request, now)
+            words = strategies[rank].words(tuple(crowd), request, now)
         at = 0
         for candidate, some in zip(candidates, chairs, strict=True):
             sentence = PLACES[place]
@@ -66,7 +67,7 @@ def reasons(route: Route, ordering: Ordering, health: Health, now: float, reques
     return out
 
 
-def _figures(chair: Chair, now: float, request: Features) -> Figures:
+def _figures(chair: Seat, now: float, request: Features) -> Figures:
     machine = chair.machine
     pace = machine.pace_of(chair.target.upstream_model, request.stream, now)
     return Figures(chair.endpoint.address, machine.in_flight, machine.failures_in_a_row(now), pace)

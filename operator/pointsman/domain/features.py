@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import blake2b
 from math import log
-from typing import Protocol
+from typing import Final, Protocol
+from zlib import crc32
 
 from pointsman.api.model import Capability
 from pointsman.api.route import Needed, TaskType
@@ -25,7 +26,7 @@ TASK_CAPABILITY = {
 }
 """What a task wants of a model. The others want nothing in particular."""
 
-_MASK = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
 NOTHING: frozenset[Needed] = frozenset()
 
 
@@ -34,7 +35,7 @@ class Features(Protocol):
 
     @property
     def seed(self) -> int:
-        """64 bits that the request's id decides: its chance."""
+        """Bits that the request's id decides, 32 at least: its chance."""
 
     @property
     def stream(self) -> bool: ...
@@ -90,6 +91,15 @@ def seed_of(data: bytes) -> int:
 def salt_of(name: str) -> int:
     """The same, of the name of a target or the key of an endpoint."""
     return seed_of(name.encode())
+
+
+def draw_of(request_id: bytes) -> int:
+    """32 bits, evenly spread, the same everywhere: a third of the price of `seed_of`, for every request. (A checksum
+    tells ids apart, two rounds of C. Wellons's hash-prospector, public domain, mix it; products fit in 62 bits.)"""
+    x = crc32(request_id)
+    x = ((x ^ (x >> 16)) * 0x2C1B3C6D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 12)) * 0x297A2D39) & 0xFFFFFFFF
+    return x ^ (x >> 15)
 
 
 def mixed(seed: int, salt: int) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.flags import ANY_MODEL, Flags, Hindrance, Obstacle
@@ -24,8 +25,8 @@ from pointsman.domain.verdict import Judgement, Verdict, Why
 
 RAMP_LAST = 8
 """Requests at once that the last step of Probation admits; the first admits one."""
-UNLIMITED = sys.maxsize
-FAILURE_BURDEN = 4
+UNLIMITED: Final = sys.maxsize
+FAILURE_BURDEN: Final = 4
 """Each failure in a row weighs as much as so many requests in flight."""
 RELAPSES_COUNTED = 3
 """Each relapse out of Probation doubles the good probes that are wanted, this many times at most."""

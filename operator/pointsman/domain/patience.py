@@ -7,7 +7,9 @@ are good for a bound.
 
 from __future__ import annotations
 
-SHORT_BYTES = 4096
+from typing import Final
+
+SHORT_BYTES: Final = 4096
 """Requests below count as no prompt at all."""
 GROWTH_BYTES = 65536
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
-FAILURES_IN_A_ROW = 5
-WINDOW_SECONDS = 30
+FAILURES_IN_A_ROW: Final = 5
+WINDOW_SECONDS: Final = 30
 WINDOW_MIN_ANSWERS = 10
 DISTINCT_REQUESTS = 3
 POOR_IN_A_ROW = 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Verdict(StrEnum):
@@ -95,9 +96,9 @@ class Judgement:
     """It was said within an answer under 2xx: the backend had begun with the request."""
 
 
-SUCCESS = Judgement(Verdict.SUCCESS, Why.ANSWERED)
-EMPTY = Judgement(Verdict.FAILURE, Why.EMPTY, "it ended without any content", by_answer=True)
-FORGOTTEN = Judgement(
+SUCCESS: Final = Judgement(Verdict.SUCCESS, Why.ANSWERED)
+EMPTY: Final = Judgement(Verdict.FAILURE, Why.EMPTY, "it ended without any content", by_answer=True)
+FORGOTTEN: Final = Judgement(
     Verdict.UNFIT, Why.FORGOTTEN, "it ignores what the request continues: it keeps no responses", begun=True
 )
-INCOMPLETE = Judgement(Verdict.FAILURE, Why.INCOMPLETE, "the stream ended before its answer did")
+INCOMPLETE: Final = Judgement(Verdict.FAILURE, Why.INCOMPLETE, "the stream ended before its answer did")

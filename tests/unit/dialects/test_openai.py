@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.dialects import openai
+from pointsman.dialects.known_body import messages_at
 from pointsman.dialects.openai import compose, parse_chat
 from pointsman.dialects.openai_answer import judge_chat
 from pointsman.dialects.request import ChatRequest, Complaint
@@ -84,7 +85,8 @@ def test_only_what_must_changes(made: tuple[bytes, dict[str, Any]], name: str, a
 @given(bodies())
 def test_search_and_walk_agree(made: tuple[bytes, dict[str, Any]]) -> None:
     body, _ = made
-    found = openai._search(body, openai._head_decoder.decode(body))
+    head = openai._head_decoder.decode(body)
+    found = openai._search(body, head, bytes(head.messages), messages_at(body))
     walked = openai.walk(body)
     assert not isinstance(walked, Complaint)
     if found is not None:

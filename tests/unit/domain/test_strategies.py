@@ -17,7 +17,7 @@ from pointsman.domain.failure import fault
 from pointsman.domain.features import seed_of
 from pointsman.domain.pace import FRESH_SECONDS
 from pointsman.domain.score import WINDOW_SECONDS
-from pointsman.domain.strategies import arranged, first
+from pointsman.domain.strategies import Seat, arranged, first
 from pointsman.domain.strategies.prefix_affinity import LOAD_BOUND
 from pointsman.domain.verdict import Why
 
@@ -363,9 +363,9 @@ def test_the_quick_way_finds_the_head_of_the_order(data: st.DataObject) -> None:
         user=data.draw(st.sampled_from([None, "ann"])),
     )
     tier = world.route.tiers[0]
-    seats = [
-        _Lane(t, e, world.machine(t.backend.name, n)) for t in tier.targets for n, e in enumerate(t.backend.endpoints)
-    ]
+    seats = tuple(
+        Seat(t, e, world.machine(t.backend.name, n)) for t in tier.targets for n, e in enumerate(t.backend.endpoints)
+    )
     quick = first_choice(tier, seats, request, NOW)
     candidates = world.order(request).candidates
     if quick is None:
@@ -375,10 +375,5 @@ def test_the_quick_way_finds_the_head_of_the_order(data: st.DataObject) -> None:
     ordered = arranged(tier.strategy, seats, request, NOW)
     assert first(tier.strategy, seats, request, NOW) is ordered[0]
     assert sorted(map(id, ordered)) == sorted(map(id, seats))
-    keys = tier.strategy.keys(ordered, request, NOW)
+    keys = tier.strategy.keys(tuple(ordered), request, NOW)
     assert all(a <= b for a, b in pairwise(keys))
-
-
-class _Lane:
-    def __init__(self, target: object, endpoint: object, machine: object) -> None:
-        self.target, self.endpoint, self.machine = target, endpoint, machine

@@ -34,6 +34,26 @@ async def test_a_line_says_what_is_known_in_order() -> None:
     }  # fmt: skip
 
 
+async def test_the_usual_line_is_the_same_as_any_other() -> None:
+    """It is put together in another way."""
+    out = io.BytesIO()
+    log = AccessLog(asyncio.get_running_loop(), out)
+    usual = ("r-1", 'ch"at', "mé", 200, True, 1234.5678, 3, "a", "Success", "Answered", 0.0123, 80)
+    cases = [(None, None), (11, None), (None, 101), (0, 5)] * 2
+    for prompt, completion in cases:
+        log.write(RequestRecord(*usual, prompt, completion))
+        log.write(RequestRecord(*usual, prompt, completion, asked="x"))
+    log.flush()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(lines) == 2 * len(cases)
+    for quick, slow in zip(lines[::2], lines[1::2], strict=True):
+        assert slow.pop("asked") == "x"
+        times = [datetime.fromisoformat(line.pop("time")) for line in (quick, slow)]
+        assert times[0] <= times[1]
+        assert list(quick.items()) == list(slow.items())
+    assert (lines[0]["ms"], lines[0]["first_token_ms"]) == (1234.568, 0.012)
+
+
 async def test_an_output_that_is_gone_is_no_reason_to_fail() -> None:
     class Gone(io.BytesIO):
         def write(self, data: object) -> int:

@@ -28,7 +28,7 @@ def record(**changes: Any) -> RequestRecord:
 def figures(*records: RequestRecord) -> dict[tuple[str, ...], float]:
     found = GenAiFigures()
     for r in records:
-        found.observe(r)
+        found.of(r.operation, r.model, r.backend).observe(r)
     out = {}
     for family in found.collect():
         for s in family.samples:

@@ -20,7 +20,7 @@ def test_large_bodies_of_one_connection_do_not_count_as_headers() -> None:
         for start in range(0, len(data), READ):
             reader.feed(data[start : start + READ])
         assert reader.error is None
-        assert len(reader.ready.popleft().body) == size
+        assert len(reader.ready.pop(0).body) == size
 
 
 def test_headers_after_a_large_body_count_from_their_own_first_byte() -> None:

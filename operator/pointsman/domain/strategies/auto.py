@@ -11,28 +11,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from pointsman.api import route as api
 from pointsman.api.model import Capability
 from pointsman.domain.features import TASK_CAPABILITY, Features, race, salt_of
 from pointsman.domain.strategies.lowest_cost import cost_of, cost_words
-from pointsman.domain.strategies.strategy import Seat, busy_words, pace_words
+from pointsman.domain.strategies.strategy import Seat, Strategy, busy_words, pace_words
 from pointsman.domain.strategies.weighted import share_words
 
-SLOW, VERY_SLOW = 2.0, 4.0
+SLOW: Final = 2.0
+VERY_SLOW: Final = 4.0
 """Times as slow as the fastest: so many times the load."""
-QUICK_MS = 100.0
+QUICK_MS: Final = 100.0
 """Nobody counts as faster."""
-LEAST_ANSWERS = 2
+LEAST_ANSWERS: Final = 2
 """So many must be known of an endpoint."""
 
 
 @dataclass(frozen=True)
-class Auto:
-    name = api.Strategy.AUTO
+class Auto(Strategy):
+    name: ClassVar[api.Strategy] = api.Strategy.AUTO
     weighted: bool = False
     """A target of the tier has a weight."""
     priced: bool = False
@@ -40,7 +40,7 @@ class Auto:
     skilled: frozenset[Capability] = frozenset()
     """What any of them declares."""
 
-    def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[Any]:
+    def keys(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[Any]:
         keys: list[Any] = self._shares(seats, request, now) if self.weighted else self._loads(seats, request, now)
         if self.priced:
             keys = [(key, cost_of(s, request)) for key, s in zip(keys, seats, strict=True)]
@@ -52,7 +52,7 @@ class Auto:
         wanted = TASK_CAPABILITY.get(request.task) if request.task is not None else None
         return wanted if wanted in self.skilled else None
 
-    def _shares(self, seats: Sequence[Seat], request: Features, now: float) -> list[tuple[float, int]]:
+    def _shares(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[tuple[float, int]]:
         # The target with all its endpoints is as well as the best of them.
         worse: dict[int, int] = {}
         for s in seats:
@@ -67,7 +67,7 @@ class Auto:
             for s in seats
         ]
 
-    def _loads(self, seats: Sequence[Seat], request: Features, now: float) -> list[int]:
+    def _loads(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[int]:
         stream = request.stream
         paces = [s.machine.pace_of(s.target.upstream_model, stream, now, LEAST_ANSWERS) for s in seats]
         known = [p for p in paces if p is not None]
@@ -78,7 +78,38 @@ class Auto:
                 return [n * _times(p, fastest) for n, p in zip(loads, paces, strict=True)]
         return loads
 
-    def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
+    def quick(self, seats: tuple[Seat, ...], request: Features, now: float) -> int:
+        """Where only the load counts, and nobody is so slow that it counts for more: the usual."""
+        if self.weighted or self.priced or self.skilled:
+            return -1
+        stream = request.stream
+        known = least = equals = 0
+        fastest = slowest = 0.0
+        for s in seats:
+            machine = s.machine
+            load = machine.burden(now) + machine.others
+            if not equals or load < least:
+                least, equals = load, 1
+            elif load == least:
+                equals += 1
+            pace = machine.pace_of(s.target.upstream_model, stream, now, LEAST_ANSWERS)
+            if pace is not None:
+                slowest = max(slowest, pace)
+                fastest = min(fastest, pace) if known else pace
+                known += 1
+        if known > 1 and slowest > SLOW * max(QUICK_MS, fastest):
+            return -1
+        turn = request.seed % equals if equals > 1 else 0
+        place = 0
+        for s in seats:
+            if s.machine.burden(now) + s.machine.others == least:
+                if not turn:
+                    break
+                turn -= 1
+            place += 1
+        return place
+
+    def words(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[str]:
         shares = share_words(seats) if self.weighted else {}
         wanted = self._wanted(request) if self.skilled else None
         out = []

@@ -6,12 +6,12 @@ a while: saving money is no reason to fail.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pointsman.api import route as api
 from pointsman.domain.features import Features
-from pointsman.domain.strategies.strategy import Seat, busy_words
+from pointsman.domain.strategies.strategy import Seat, Strategy, busy_words
 
 
 def cost_of(seat: Seat, request: Features) -> int:
@@ -25,10 +25,10 @@ def cost_words(seat: Seat, request: Features) -> str:
 
 
 @dataclass(frozen=True)
-class LowestCost:
-    name = api.Strategy.LOWEST_COST
+class LowestCost(Strategy):
+    name: ClassVar[api.Strategy] = api.Strategy.LOWEST_COST
 
-    def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[tuple[bool, int, float]]:
+    def keys(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[tuple[bool, int, float]]:
         keys = []
         for seat in seats:
             machine = seat.machine
@@ -36,5 +36,5 @@ class LowestCost:
             keys.append((load > machine.in_flight, cost_of(seat, request), (load + 1) / seat.target.share))
         return keys
 
-    def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
+    def words(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[str]:
         return [f"{cost_words(s, request)}, {busy_words(s, now)}" for s in seats]

@@ -6,22 +6,22 @@ half a minute is asked once, alone, so that something is known. Who fails in a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pointsman.api import route as api
 from pointsman.domain.features import Features
-from pointsman.domain.strategies.strategy import Seat, busy_words, pace_words
+from pointsman.domain.strategies.strategy import Seat, Strategy, busy_words, pace_words
 
 ALIKE = 1.2
 _UNKNOWN, _KNOWN, _AWAITED = range(3)
 
 
 @dataclass(frozen=True)
-class LowestLatency:
-    name = api.Strategy.LOWEST_LATENCY
+class LowestLatency(Strategy):
+    name: ClassVar[api.Strategy] = api.Strategy.LOWEST_LATENCY
 
-    def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[tuple[bool, int, float, int]]:
+    def keys(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[tuple[bool, int, float, int]]:
         stream = request.stream
         paces = [s.machine.pace_of(s.target.upstream_model, stream, now) for s in seats]
         alike = ALIKE * min((p for p in paces if p is not None), default=0.0)
@@ -36,5 +36,5 @@ class LowestLatency:
                 keys.append((fails, _AWAITED if load else _UNKNOWN, 0.0, load))
         return keys
 
-    def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
+    def words(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[str]:
         return [f"{pace_words(s, request, now) or 'not measured lately'}, {busy_words(s, now)}" for s in seats]

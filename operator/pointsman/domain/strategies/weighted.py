@@ -7,26 +7,25 @@ takes exactly those back (weighted rendezvous hashing). Within a target the leas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pointsman.api import route as api
 from pointsman.domain.features import Features, race, salt_of, seed_of
-from pointsman.domain.strategies.strategy import Seat, busy_words
+from pointsman.domain.strategies.strategy import Seat, Strategy, busy_words
 
 if TYPE_CHECKING:
     from pointsman.domain.table import Target
 
 
 @dataclass(frozen=True)
-class Weighted:
-    name = api.Strategy.WEIGHTED
+class Weighted(Strategy):
+    name: ClassVar[api.Strategy] = api.Strategy.WEIGHTED
     sticky: bool = False
     header: bytes | None = None
     """The header that has the key, in lower case."""
 
-    def keys(self, seats: Sequence[Seat], request: Features, now: float) -> list[tuple[float, int]]:
+    def keys(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[tuple[float, int]]:
         seed = request.seed
         if self.sticky:
             key = request.key(self.header)
@@ -34,7 +33,7 @@ class Weighted:
                 seed = seed_of(key.encode())
         return [(race(seed, salt_of(s.target.label), s.target.share), s.machine.burden(now)) for s in seats]
 
-    def words(self, seats: Sequence[Seat], request: Features, now: float) -> list[str]:
+    def words(self, seats: tuple[Seat, ...], request: Features, now: float) -> list[str]:
         decides = "the request's id decides"
         if self.sticky and request.key(self.header) is not None:
             decides = "the caller's key decides"
@@ -42,7 +41,7 @@ class Weighted:
         return [f"{parts[s.target.index]}, {decides}; {busy_words(s, now)}" for s in seats]
 
 
-def share_words(seats: Sequence[Seat]) -> dict[int, str]:
+def share_words(seats: tuple[Seat, ...]) -> dict[int, str]:
     """By the target's index."""
     targets: dict[int, Target] = {s.target.index: s.target for s in seats}
     total = sum(t.share for t in targets.values())

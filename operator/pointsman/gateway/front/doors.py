@@ -7,7 +7,7 @@ travels (`relay/exchange.py`).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from pointsman.dialects.features import TASK_HEADER, UNKNOWN_TASK
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from pointsman.gateway.front.server import ClientConnection
     from pointsman.gateway.relay.datapath import DataPath
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
-_OPERATIONS = {b"/v1" + operation.path.encode(): operation for operation in OPERATIONS}
-MODELS = b"/v1/models"
-CHATS = b"/v1/chat/completions"
+_OPERATIONS: Final = {b"/v1" + operation.path.encode(): operation for operation in OPERATIONS}
+MODELS: Final = b"/v1/models"
+CHATS: Final = b"/v1/chat/completions"
 _CONVERSATIONS = b"/v1/conversations"
 _THERE_IS = f"there is POST {', '.join(p.decode() for p in _OPERATIONS)}, GET {MODELS.decode()}"
 _NAMES_SHOWN = 50

@@ -9,13 +9,13 @@ read after a complaint. No callback raises, for llhttp's binding would hide it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Set
 
 import httptools
 
 from pointsman.dialects.request import Complaint
 from pointsman.gateway.limits import Limits
+from pointsman.gateway.upstream.known_head import KnownHeads, known_head
 
 ALWAYS_WANTED = frozenset(
     (
@@ -52,23 +52,26 @@ class RequestReader:
     """Reads the requests of one connection. After `feed`: `ready` holds whole requests, `error` what was wrong."""
 
     __slots__ = (
-        "_head_size", "_headers", "_heads", "_in_head", "_limits", "_parser", "_pieces", "_size", "_url", "_wanted",
-        "_without_upgrade",
-        "continue_wanted", "error", "ready", "upgraded",
+        "_between", "_head_size", "_headers", "_heads", "_in_head", "_known", "_limits", "_parser", "_pieces", "_size",
+        "_url", "_wanted", "_without_upgrade", "continue_wanted", "error", "ready", "upgraded",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, wanted: Set[bytes] = ALWAYS_WANTED) -> None:
-        """`wanted` are the headers that are kept, in lower case; it may change while the reader lives."""
+        """`wanted` are the headers that are kept, in lower case; it may change while the reader lives, and then
+        `forget` must be called."""
         self._limits = limits
         self._wanted = wanted
         self._parser = httptools.HttpRequestParser(self)
-        self.ready: deque[Request] = deque()
+        self.ready: list[Request] = []
         self.error: Complaint | None = None
         self.continue_wanted = False
         """The client waits for `100 Continue` before it sends its body."""
         self.upgraded = False
         """A tunnel was asked for: what follows is no HTTP. The request gets its answer and the connection ends."""
         self._without_upgrade: bytes | None = None
+        self._known = KnownHeads()
+        self._between = True
+        """The parser has seen a request to its end, and nothing behind it."""
         self._heads = 0
         self._head_size = 0
         self._in_head = True
@@ -91,7 +94,19 @@ class RequestReader:
         """Bytes of the unfinished body so far."""
         return self._size
 
+    def forget(self) -> None:
+        """Other headers are wanted from now on."""
+        self._known.forget()
+
     def feed(self, data: bytes) -> None:
+        between = self._between
+        if between:
+            known = self._known.last
+            if known is not None:
+                body = known.body(data)
+                if body is not None and len(body) <= self._limits.body_bytes:
+                    self.ready.append(Request(known.method, known.path, known.headers, body, True, False, known.query))
+                    return
         limit = self._limits.head_bytes
         if len(data) > limit:
             for start in range(0, len(data), limit):
@@ -105,6 +120,8 @@ class RequestReader:
             self._after_upgrade(data[e.args[0] :])
         except httptools.HttpParserError as e:
             self._malformed(e)
+        if between and self._between and len(self.ready) == 1 and self.error is None:
+            self._remember(data, self.ready[0])
         if self._in_head and self.error is None:
             if self._heads != heads or not in_head:
                 # A head or a body ended here: what may have begun behind it is no more than this piece.
@@ -113,6 +130,13 @@ class RequestReader:
             self._head_size += len(data)
             if self._head_size > limit:
                 self._complain(431, f"the headers are larger than {limit} bytes", "headers_too_large")
+
+    def _remember(self, data: bytes, request: Request) -> None:
+        """`data` may have been all of this request."""
+        if request.keep_alive and not request.http10 and self._known.worth_it():
+            self._known.last = known_head(
+                data, request.body, request.headers, request.method, request.path, request.query
+            )
 
     def _after_upgrade(self, rest: bytes) -> None:
         """The parser takes what follows an offer to upgrade for another protocol; to us it is the request's body, or
@@ -136,6 +160,9 @@ class RequestReader:
         self._complain(400, f"the request is not HTTP/1.1: {_plain(error)}", "malformed_http")
 
     # ---- llhttp's callbacks
+
+    def on_message_begin(self) -> None:
+        self._between = False
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -210,6 +237,7 @@ class RequestReader:
             query,
         )
         self.ready.append(request)
+        self._between = request.keep_alive
         self._url = b""
         self._headers = {}
         self._pieces = []

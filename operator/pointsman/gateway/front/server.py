@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pointsman.dialects.openai import complaint_body
 from pointsman.dialects.request import Complaint
@@ -25,7 +25,7 @@ from pointsman.gateway.relay.client import Client, Served
 from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.relay.wheel import NEVER
 
-COUNTED_BYTES = 16 * 1024
+COUNTED_BYTES: Final = 16 * 1024
 """Smaller bodies are not counted: they add up to little beside what a connection takes anyway."""
 
 
@@ -81,6 +81,10 @@ class ClientConnection(Client):
             self._pump()
         else:
             self._wait_for_more()
+
+    def forget(self) -> None:
+        """Other headers are wanted from now on."""
+        self._reader.forget()
 
     def eof_received(self) -> None:
         # A client that will not read its answer is gone; one that only stops sending cannot be told apart from it.
@@ -138,7 +142,7 @@ class ClientConnection(Client):
         reader = self._reader
         while not self.busy and not self._closing:
             if reader.ready:
-                request = reader.ready.popleft()
+                request = reader.ready.pop(0)
                 self._unanswered = False
                 self.busy = True
                 self._chunked = not request.http10
@@ -308,6 +312,8 @@ class Server:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, TableChanged):
             self._want(event.table)
+            for connection in self.connections:
+                connection.forget()
 
     async def listen(self, host: str | None = None, port: int = 8080, *, sock: socket.socket | None = None) -> int:
         """Starts to accept; returns the port. Raises `OSError` when it is taken."""

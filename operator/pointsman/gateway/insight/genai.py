@@ -13,6 +13,7 @@ unit in braces nothing. Not here: our own names (`metrics.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -27,12 +28,12 @@ FIRST_TOKEN_SECONDS = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 )  # fmt: skip
 PER_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_SUCCESS = Verdict.SUCCESS.value
+_SUCCESS: Final = Verdict.SUCCESS.value
 _PROVIDER = "openai"
 _LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "backend")
 
 
-class _Served:
+class Served:
     """What one backend did for one name and operation."""
 
     __slots__ = ("broken", "first_token", "input", "output", "per_token", "whole")
@@ -45,37 +46,40 @@ class _Served:
         self.first_token = Buckets(FIRST_TOKEN_SECONDS)
         self.per_token = Buckets(PER_TOKEN_SECONDS)
 
-
-class GenAiFigures:
-    """Called once a request: one look-up and a bisection for each figure that is known."""
-
-    def __init__(self) -> None:
-        self._served: dict[tuple[str, str, str], _Served] = {}
-
     def observe(self, record: RequestRecord) -> None:
         """Counts a request that a route has. An unknown figure is left out: it is never zero."""
-        key = (record.operation, record.model, record.backend)
-        served = self._served.get(key)
-        if served is None:
-            served = self._served[key] = _Served()
         good = record.verdict == _SUCCESS
         if good:
-            served.whole.observe(record.ms / 1000)
+            self.whole.observe(record.ms / 1000)
         else:
             error = str(record.status) if record.status >= 400 else record.verdict
-            served.broken.setdefault(error, Buckets(REQUEST_SECONDS)).observe(record.ms / 1000)
+            self.broken.setdefault(error, Buckets(REQUEST_SECONDS)).observe(record.ms / 1000)
         if not record.backend:
             return
         out = record.completion_tokens
         if record.prompt_tokens is not None:
-            served.input.observe(record.prompt_tokens)
+            self.input.observe(record.prompt_tokens)
         if out is not None:
-            served.output.observe(out)
+            self.output.observe(out)
         first = record.first_token_ms
         if good and record.stream and first is not None:
-            served.first_token.observe(first / 1000)
+            self.first_token.observe(first / 1000)
             if out is not None and out > 1 and record.attempts == 1:
-                served.per_token.observe((record.ms - first) / (1000 * (out - 1)))
+                self.per_token.observe((record.ms - first) / (1000 * (out - 1)))
+
+
+class GenAiFigures:
+    """Of all requests that a route has."""
+
+    def __init__(self) -> None:
+        self._served: dict[tuple[str, str, str], Served] = {}
+
+    def of(self, operation: str, model: str, backend: str) -> Served:
+        key = (operation, model, backend)
+        served = self._served.get(key)
+        if served is None:
+            served = self._served[key] = Served()
+        return served
 
     def collect(self) -> Iterator[Metric]:
         """The families, for Prometheus."""

@@ -8,6 +8,7 @@ model that no route has is not a label. Names end in their unit; counters count 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -18,7 +19,8 @@ from prometheus_client.registry import Collector
 from pointsman import __version__
 from pointsman.domain.book import slots
 from pointsman.domain.health import State
-from pointsman.gateway.insight.genai import GenAiFigures
+from pointsman.domain.verdict import Verdict
+from pointsman.gateway.insight.genai import GenAiFigures, Served
 from pointsman.gateway.insight.histogram import Buckets
 from pointsman.gateway.insight.record import RequestRecord
 from pointsman.gateway.sources.source import SourceStatus
@@ -29,20 +31,44 @@ DURATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 OVERHEAD_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
 
 
+_SUCCESS: Final = Verdict.SUCCESS.value
+
+
+class _Tally:
+    """Of the requests that are alike in all labels."""
+
+    __slots__ = ("durations", "good", "input", "output", "served")
+
+    def __init__(self, durations: Buckets, served: Served) -> None:
+        self.durations = durations
+        """Shared by all tallies of a route."""
+        self.served = served
+        self.good = 0
+        """Those that got a 200."""
+        self.input = 0
+        """Tokens."""
+        self.output = 0
+
+
 class GatewayMeter:
-    """A `Meter`. One thread, a few dictionary look-ups a request."""
+    """A `Meter`. One thread, two dictionary look-ups a request."""
 
     def __init__(self) -> None:
         self.started = 0
         self.finished = 0
-        self.requests: dict[tuple[str, int], int] = {}
+        self._tallies: dict[tuple[str, str, str, str], _Tally] = {}
+        """Of requests, by route, model, backend and operation: one look-up a request."""
+        self._others: dict[tuple[str, int], int] = {}
+        """Requests that did not get a 200, by route and status."""
+        self._good: dict[str, int] = {}
+        """Attempts that succeeded, by backend."""
+        self._bad: dict[tuple[str, str], int] = {}
+        """The others, by backend and verdict."""
         self.durations: dict[str, Buckets] = {}
         self.first_tokens: dict[str, Buckets] = {}
         self.overhead = Buckets(OVERHEAD_SECONDS)
-        self.attempts: dict[tuple[str, str], int] = {}
         self.fallbacks: dict[tuple[str, str, str, str], int] = {}
         self.generations: dict[tuple[str, str], int] = {}
-        self.tokens: dict[tuple[str, str, str], int] = {}
         self.waits: dict[tuple[str, str, str], int] = {}
         self.queued: dict[str, Buckets] = {}
         self.hedges: dict[tuple[str, str], int] = {}
@@ -54,12 +80,16 @@ class GatewayMeter:
     def request_finished(self, record: RequestRecord) -> None:
         self.finished += 1
         route = record.route
-        key = (route, record.status)
-        self.requests[key] = self.requests.get(key, 0) + 1
-        durations = self.durations.get(route)
-        if durations is None:
-            durations = self.durations[route] = Buckets(DURATION_SECONDS)
-        durations.observe(record.ms / 1000)
+        key = (route, record.model, record.backend, record.operation)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = self._tally(record)
+        if record.status == 200:
+            tally.good += 1
+        else:
+            other = (route, record.status)
+            self._others[other] = self._others.get(other, 0) + 1
+        tally.durations.observe(record.ms / 1000)
         if record.first_token_ms is not None:
             tokens = self.first_tokens.get(route)
             if tokens is None:
@@ -71,18 +101,29 @@ class GatewayMeter:
                 queued = self.queued[route] = Buckets(DURATION_SECONDS)
             queued.observe(record.queued_ms / 1000)
         if route:
-            self.gen_ai.observe(record)
+            tally.served.observe(record)
         if not record.backend:
             return
         self.overhead.observe(record.overhead_us / 1_000_000)
         if record.prompt_tokens:
-            self._count_tokens(record, "input", record.prompt_tokens)
+            tally.input += record.prompt_tokens
         if record.completion_tokens:
-            self._count_tokens(record, "output", record.completion_tokens)
+            tally.output += record.completion_tokens
+
+    def _tally(self, record: RequestRecord) -> _Tally:
+        durations = self.durations.get(record.route)
+        if durations is None:
+            durations = self.durations[record.route] = Buckets(DURATION_SECONDS)
+        # What no route has is not a label.
+        served = self.gen_ai.of(record.operation, record.model, record.backend) if record.route else Served()
+        return _Tally(durations, served)
 
     def attempt_finished(self, route: str, backend: str, model: str, verdict: str, why: str, ms: float) -> None:
-        key = (backend, verdict)
-        self.attempts[key] = self.attempts.get(key, 0) + 1
+        if verdict == _SUCCESS:
+            self._good[backend] = self._good.get(backend, 0) + 1
+        else:
+            key = (backend, verdict)
+            self._bad[key] = self._bad.get(key, 0) + 1
 
     def fell_back(self, route: str, from_backend: str, to_backend: str, reason: str) -> None:
         key = (route, from_backend, to_backend, reason)
@@ -100,9 +141,29 @@ class GatewayMeter:
         key = (route, outcome)
         self.hedges[key] = self.hedges.get(key, 0) + 1
 
-    def _count_tokens(self, record: RequestRecord, direction: str, count: int) -> None:
-        key = (record.backend, record.model if record.route else "", direction)
-        self.tokens[key] = self.tokens.get(key, 0) + count
+    # ---- reading
+
+    def requests(self) -> dict[tuple[str, str], int]:
+        """By route and status."""
+        found = {(route, str(status)): n for (route, status), n in self._others.items()}
+        for (route, _, _, _), tally in self._tallies.items():
+            if tally.good:
+                found[route, "200"] = found.get((route, "200"), 0) + tally.good
+        return found
+
+    def attempts(self) -> dict[tuple[str, str], int]:
+        """By backend and verdict."""
+        return {**{(backend, _SUCCESS): n for backend, n in self._good.items()}, **self._bad}
+
+    def tokens(self) -> dict[tuple[str, str, str], int]:
+        """By backend, model and direction."""
+        found: dict[tuple[str, str, str], int] = {}
+        for (route, model, backend, _), tally in self._tallies.items():
+            for direction, count in (("input", tally.input), ("output", tally.output)):
+                if count:
+                    key = (backend, model if route else "", direction)
+                    found[key] = found.get(key, 0) + count
+        return found
 
 
 class GatewayCollector(Collector):
@@ -123,11 +184,11 @@ class GatewayCollector(Collector):
         m = self._meter
         yield _counter(
             "pointsman_requests", "Requests answered, by route (empty: no route has the model) and HTTP status.",
-            ("route", "code"), (((route, str(code)), n) for (route, code), n in m.requests.items()),
+            ("route", "code"), m.requests().items(),
         )  # fmt: skip
         yield _counter(
             "pointsman_attempts", "Attempts at a backend, by what they meant.", ("backend", "verdict"),
-            m.attempts.items(),
+            m.attempts().items(),
         )  # fmt: skip
         yield _counter(
             "pointsman_fallbacks", "Requests that moved on from one backend to another.",
@@ -139,7 +200,7 @@ class GatewayCollector(Collector):
         )  # fmt: skip
         yield _counter(
             "pointsman_tokens", "Tokens as the backends counted them; direction is input or output.",
-            ("backend", "model", "direction"), m.tokens.items(),
+            ("backend", "model", "direction"), m.tokens().items(),
         )  # fmt: skip
         yield _counter(
             "pointsman_waits", "Requests that waited for a Slot or for Warmth, or would have, by how that ended.",

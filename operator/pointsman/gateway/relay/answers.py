@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from enum import Enum, auto
 from functools import lru_cache
+from typing import Final
 
 from pointsman.dialects.openai_answer import BROKEN_JSON
 from pointsman.dialects.operation import Operation
@@ -23,6 +24,7 @@ from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Why
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
 
+JSON: Final = b"application/json"
 _ENCODINGS = (b"", b"identity")
 _ZIPPED = (b"gzip", b"deflate", b"x-gzip")
 
@@ -260,12 +262,10 @@ class JsonAnswer(Answer):
 def is_plain_json(reader: AnswerReader) -> bool:
     """Good by its head, and nothing to undo."""
     headers = reader.headers
-    return (
-        reader.status == 200
-        and b"content-type" in headers
-        and b"content-encoding" not in headers
-        and _kind(headers[b"content-type"]) is _Kind.JSON
-    )
+    content_type = headers.get(b"content-type")
+    if reader.status != 200 or content_type is None or b"content-encoding" in headers:
+        return False
+    return content_type == JSON or _kind(content_type) is _Kind.JSON
 
 
 def judge_json(x: Relayed, body: bytes, content_type: bytes) -> None:

@@ -10,7 +10,7 @@ of one request at most one commits.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pointsman.dialects.openai import USAGE_FIELD
 from pointsman.dialects.usage import Usage
@@ -27,9 +27,9 @@ from pointsman.gateway.upstream.roster import Lane
 if TYPE_CHECKING:
     from pointsman.gateway.relay.exchange import Exchange
 
-NEVER = float("inf")
-_NO_FIELDS: tuple[str, ...] = ()
-_USAGE_FIELDS = (USAGE_FIELD,)
+NEVER: Final = float("inf")
+_NO_FIELDS: Final[tuple[str, ...]] = ()
+_USAGE_FIELDS: Final = (USAGE_FIELD,)
 
 
 class Attempt(Relayed):
@@ -205,8 +205,8 @@ class Attempt(Relayed):
     def deliver(self, content_type: bytes, body: bytes, usage: Usage | None) -> None:
         exchange = self.exchange
         self.first_token_ms = (exchange.mark - self._sent_at) * 1000
-        exchange.deliver(self, content_type, body)
         now = exchange.clock()
+        exchange.deliver(self, content_type, body, now)
         self._over(SUCCESS, now)
         exchange.finish(SUCCESS, usage, now)
 

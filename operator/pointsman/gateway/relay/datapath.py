@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from ssl import SSLContext
+from typing import Final
 
 from pointsman.dialects.request import Complaint
 from pointsman.domain.proxies import NO_PROXIES, Proxies
@@ -23,6 +24,9 @@ from pointsman.gateway.upstream.trust import default_tls
 
 SWEEP_SECONDS = 5.0
 """How often idle connections that are too old are closed."""
+
+_LOW: Final = [b"%02x" % n for n in range(256)]
+"""The last digits of a request's id: formatting them each time costs 0.1 µs more."""
 
 
 class DataPath:
@@ -54,6 +58,7 @@ class DataPath:
         self._look: asyncio.TimerHandle | None = None
         self._no_usage: dict[str, int] = {}
         self._id_prefix = f"req-{os.urandom(6).hex()}-".encode()
+        self._id_block = self._id_prefix
         self._ids = 0
         self._unsubscribe = state.subscribe(self._on_event)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
@@ -67,8 +72,11 @@ class DataPath:
 
     def new_id(self) -> bytes:
         """A request id that no other gateway gives."""
-        self._ids += 1
-        return b"%b%x" % (self._id_prefix, self._ids)
+        self._ids = number = self._ids + 1
+        low = number & 0xFF
+        if not low:
+            self._id_block = b"%b%x" % (self._id_prefix, number >> 8)
+        return self._id_block + _LOW[low]
 
     def asks_usage(self, backend: Backend) -> bool:
         """False for a backend that once refused to be asked for the usage of a stream, until its spec changes."""

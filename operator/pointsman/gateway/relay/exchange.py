@@ -9,7 +9,7 @@ that committed is running.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pointsman.dialects.features import RequestFeatures
 from pointsman.dialects.operation import Operation
@@ -36,14 +36,14 @@ from pointsman.gateway.upstream.roster import Entry, Lane
 if TYPE_CHECKING:
     from pointsman.gateway.relay.datapath import DataPath
 
-_GONE = 499
-_CLIENT_GONE = fault(Why.CLIENT_GONE)
-_TOTAL = fault(Why.TOTAL_TIMEOUT)
-_SLOW = fault(Why.SLOW_FIRST_TOKEN)
-_OUTRUN = fault(Why.OUTRUN)
-_NOBODY = Ordering((), ())
-_NOTHING: frozenset[tuple[Awaited, int]] = frozenset()
-_NOBODY_ASKED = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
+_GONE: Final = 499
+_CLIENT_GONE: Final = fault(Why.CLIENT_GONE)
+_TOTAL: Final = fault(Why.TOTAL_TIMEOUT)
+_SLOW: Final = fault(Why.SLOW_FIRST_TOKEN)
+_OUTRUN: Final = fault(Why.OUTRUN)
+_NOBODY: Final = Ordering((), ())
+_NOTHING: Final[frozenset[tuple[Awaited, int]]] = frozenset()
+_NOBODY_ASKED: Final = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
 
 
 class Exchange(Served):
@@ -232,11 +232,11 @@ class Exchange(Served):
         self._waited += now - self.mark
         self.mark = now
 
-    def deliver(self, attempt: Attempt, content_type: bytes, body: bytes) -> None:
+    def deliver(self, attempt: Attempt, content_type: bytes, body: bytes, now: float) -> None:
         """A whole, good answer."""
         if self.waiting is not None:
             self.waiting.answered()
-        extra = self._provenance(attempt, self.clock())
+        extra = self._provenance(attempt, now)
         self.client.reply(replies.whole(200, content_type, extra, body, self._alive()))
 
     def commit(self, attempt: Attempt, content_type: bytes) -> None:
@@ -333,8 +333,9 @@ class Exchange(Served):
         lane = attempt.lane
         ms = (now - attempt.begun) * 1000
         if not self.tried:
+            whole_ms = int(ms)
             return b"%b%d\r\nx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
-                lane.served_at_once, ms, len(self.running), overhead, self.id, notes,
+                lane.served_at_once, whole_ms, len(self.running), overhead, self.id, notes,
             )  # fmt: skip
         return b"%b%bx-pointsman-attempts: %d\r\nx-pointsman-overhead-us: %d\r\nx-request-id: %b\r\n%b" % (
             lane.served_by, timing(self.tried, "" if attempt.over else lane.target.backend.name, ms),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from math import ceil
+from typing import Final
 
 from pointsman.dialects.openai import error_body
 from pointsman.domain.attempts import Surrender, Tried
 from pointsman.gateway.relay.timing import timing
 
-_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
-JSON = b"application/json"
-EVENTS = b"text/event-stream; charset=utf-8"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
-CLOSE = b"connection: close\r\n"
+_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+JSON: Final = b"application/json"
+EVENTS: Final = b"text/event-stream; charset=utf-8"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CLOSE: Final = b"connection: close\r\n"
 
 
 def status_line(status: int) -> bytes:

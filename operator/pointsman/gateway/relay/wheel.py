@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-TICK_SECONDS = 0.01
-NEVER = float("inf")
+TICK_SECONDS: Final = 0.01
+NEVER: Final = float("inf")
 
 
 class Timed(Protocol):

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.answer_reader import AnswerReader
+from pointsman.gateway.upstream.known_head import KnownHeads
 
-LINGER_SECONDS = 1.0
+LINGER_SECONDS: Final = 1.0
 """How long the end of an answer that is whole for the client may take to come."""
 
 
@@ -36,9 +37,13 @@ class UpstreamConnection:
     __slots__ = ("_give_back", "_transport", "clock", "closed", "created", "expires", "owner", "reader", "reused")
 
     def __init__(
-        self, limits: Limits, give_back: Callable[[UpstreamConnection, float], bool], clock: Callable[[], float]
+        self,
+        limits: Limits,
+        give_back: Callable[[UpstreamConnection, float], bool],
+        clock: Callable[[], float],
+        known: KnownHeads | None = None,
     ) -> None:
-        self.reader = AnswerReader(limits)
+        self.reader = AnswerReader(limits, known)
         self.owner: Owner | None = None
         self.clock = clock
         self.created = self.expires = clock()
@@ -142,4 +147,4 @@ class _Linger:
         return
 
 
-_LINGER = _Linger()
+_LINGER: Final = _Linger()

@@ -16,13 +16,15 @@ from pointsman.domain.verdict import Why
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.connection import UpstreamConnection
 from pointsman.gateway.upstream.dialer import Dialer, DialFailed, Way
+from pointsman.gateway.upstream.known_head import KnownHeads
 
 
 class EndpointPool:
     """Connections to one endpoint, the freshest taken first."""
 
     __slots__ = (
-        "_clock", "_dialer", "_dials", "_gone", "_headers", "_heads", "_idle", "_limits", "_origin",
+        "_clock", "_dialer", "_dials", "_gone", "_headers", "_heads", "_idle", "_known", "_limits", "_origin",
+        "_stream_heads",
         "_way", "closed", "endpoint",
     )  # fmt: skip
 
@@ -34,13 +36,15 @@ class EndpointPool:
         self._headers = _static_headers(backend, endpoint, self._way)
         # A proxy for http reads the whole URL (RFC 9112, 3.2.2); one for https sees nothing of it.
         self._origin = f"http://{backend.host_header or endpoint.address}" if self._way.asks_proxy else ""
-        self._heads: dict[tuple[str, bool], bytes] = {}
+        self._heads: dict[str, bytes] = {}
+        self._stream_heads: dict[str, bytes] = {}
         self.closed = False
         self._gone = False
         self._dialer = dialer
         self._limits = limits
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
+        self._known = KnownHeads()
         self._dials: set[asyncio.Task[UpstreamConnection]] = set()
 
     def leads_to(self, backend: Backend, endpoint: Endpoint) -> bool:
@@ -51,11 +55,12 @@ class EndpointPool:
 
     def head(self, path: str, stream: bool) -> bytes:
         """Request line and headers for a path of the API, but those of one request."""
-        head = self._heads.get((path, stream))
+        heads = self._stream_heads if stream else self._heads
+        head = heads.get(path)
         if head is None:
             accept = b"text/event-stream" if stream else b"application/json"
             line = f"POST {self._origin}{self.endpoint.base_path}{path} HTTP/1.1\r\n".encode("latin-1")
-            head = self._heads[path, stream] = line + self._headers + b"accept: %b\r\n" % accept
+            head = heads[path] = line + self._headers + b"accept: %b\r\n" % accept
         return head
 
     def asking(self, method: str, target: str) -> bytes:
@@ -90,7 +95,7 @@ class EndpointPool:
         return task.result()
 
     def _fresh(self) -> UpstreamConnection:
-        return UpstreamConnection(self._limits, self.give_back, self._clock)
+        return UpstreamConnection(self._limits, self.give_back, self._clock, self._known)
 
     def give_back(self, connection: UpstreamConnection, now: float) -> bool:
         """False when the pool has no use for it."""

@@ -13,6 +13,7 @@ from pointsman.domain.candidates import first_choice
 from pointsman.domain.features import Features
 from pointsman.domain.health import EndpointMachine
 from pointsman.domain.rules import Match
+from pointsman.domain.strategies import Seat
 from pointsman.domain.table import Backend, Endpoint, Route, RoutingTable, Target, Tier
 from pointsman.gateway.limits import Limits
 from pointsman.gateway.upstream.dialer import Dialer
@@ -22,15 +23,13 @@ NAMES_KEPT = 4096
 """Names that patterns matched are looked up anew above so many."""
 
 
-class Lane:
+class Lane(Seat):
     """The way to one endpoint for one target: looked up once, used for every request."""
 
-    __slots__ = ("endpoint", "machine", "pool", "served_at_once", "served_by", "target")
+    __slots__ = ("pool", "served_at_once", "served_by")
 
     def __init__(self, target: Target, endpoint: Endpoint, machine: EndpointMachine, pool: EndpointPool) -> None:
-        self.target = target
-        self.endpoint = endpoint
-        self.machine = machine
+        super().__init__(target, endpoint, machine)
         self.pool = pool
         name = target.backend.name
         self.served_by = f"x-pointsman-backend: {name}\r\nx-pointsman-model: {target.model}\r\n".encode()
