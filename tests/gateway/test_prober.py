@@ -110,12 +110,12 @@ async def test_each_answer_of_an_external_has_its_meaning(reply: Reply, outcome:
     assert found.retry_after == (7.0 if reply.headers.get("Retry-After") else None)
 
 
-def vllm(port: int) -> RoutingTable:
+def vllm(port: int, **model: Any) -> RoutingTable:
     body = {
         "metadata": {"name": "local"},
         "spec": {
             "engine": "VLLM",
-            "models": [{"name": "tiny", "source": "hf://org/tiny"}],
+            "models": [{"name": "tiny", "source": "hf://org/tiny", **model}],
             "probe": {"interval": "50ms", "timeout": "500ms"},
         },
     }
@@ -137,6 +137,15 @@ async def test_an_engine_that_tells_its_load_is_heard_and_may_fall_silent(state:
         await until(lambda: health(state).load is not None)
         engine.replies["/v1/models"] = Reply(500)
         await until(lambda: health(state).load is None)
+
+
+async def test_an_adapter_that_vllm_does_not_list_is_missing_until_it_does(state: GatewayState) -> None:
+    listed = {"object": "list", "data": [{"id": "tiny"}]}
+    async with Engine({"/v1/models": Reply(body=listed)}) as engine:
+        state.set_table(vllm(engine.port, adapters=[{"name": "sql", "source": "hf://org/sql"}]))
+        await until(lambda: health(state).missing_models == ("sql",))
+        engine.replies["/v1/models"] = Reply(body={"data": [*listed["data"], {"id": "sql", "parent": "tiny"}]})
+        await until(lambda: health(state).missing_models == ())
 
 
 async def test_the_credential_and_the_host_are_sent() -> None:

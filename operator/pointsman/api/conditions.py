@@ -117,6 +117,7 @@ class Reason(StrEnum):
     STORE_FAILED = "StoreFailed"
     INTERRUPTED = "Interrupted"
     # what the user must mend
+    ADAPTER_NOT_LOADED = "AdapterNotLoaded"
     NAME_TAKEN = "NameTaken"
     SECRET_MISSING = "SecretMissing"  # noqa: S105
     CA_BUNDLE_MISSING = "CaBundleMissing"

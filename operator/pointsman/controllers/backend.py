@@ -19,6 +19,7 @@ from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.api.sources.error import SourceError
 from pointsman.controllers import causes, own_pulls, pull_job, unreadable
+from pointsman.controllers.adapter_calls import AGAIN_SECONDS, AdapterCalls
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.carry_out import Refused, carry_out
 from pointsman.controllers.context import Context
@@ -75,6 +76,7 @@ class BackendController:
         self._context = context
         self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(context, figures=without_figures)
         self._events: dict[str, _EventsRead] = {}
+        self._adapters = AdapterCalls()
         self._nodes = Nodes(context.client, context.clock)
 
     async def reconcile(self, namespace: str, name: str) -> Again:
@@ -82,6 +84,7 @@ class BackendController:
         body = self._context.cache.get(BACKENDS, namespace, name)
         if body is None or is_deleting(body):
             self.scaling.forget(namespace, name)
+            self._adapters.forget(namespace, name)
             return Again(None)  # owner references delete the children
         try:
             backend = self._context.backend(body)
@@ -107,9 +110,20 @@ class BackendController:
         if seen.scale is not None and before is not None and replicas_of(seen.deployment) == seen.replicas != before:
             notice = events.Notice("Scaled", seen.scale.status.message, warning=False)
             await events.post(self._context.client, body, notice, self._context.instance)
-        soon = await self._write(body, seen, todo)
+        unloaded = "" if backend.spec.suspend else await self._adapters.keep(seen, todo)
+        soon = await self._write(body, replace(seen, unloaded=unloaded), todo)
         scale = seen.scale.again if seen.scale is not None else None
-        times = [t for t in (todo.again, soon, scale, REFUSED_SECONDS if refused else None) if t is not None]
+        times = [
+            t
+            for t in (
+                todo.again,
+                soon,
+                scale,
+                REFUSED_SECONDS if refused else None,
+                AGAIN_SECONDS if unloaded else None,
+            )
+            if t is not None
+        ]
         return Again(min(times, default=RESYNC_SECONDS))
 
     async def _write(self, body: Obj, seen: Observed, todo: Plan) -> float | None:

@@ -87,7 +87,10 @@ def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:
     if isinstance(plan.store, OwnStore):
         return own_pull_status.views(seen)
     out = []
+    served = {m.name for m in seen.backend.spec.served}
     for pull in plan.pulls:
+        if pull.model.name not in served:
+            continue  # only pods that might start anew still need it
         trouble = ""
         for pod in seen.pull_pods.get(pull.name, ()):
             if (cause := pod_cause(pod, seen.claim, seen.events)) is not None and cause.reason is not Reason.CRASH_LOOP:
@@ -166,6 +169,8 @@ def _ready(
         return Verdict(False, cause.reason, cause.message)
     if pulled.holds is not True:
         return Verdict(False, pulled.reason, pulled.message)
+    if seen.unloaded:
+        return Verdict(False, Reason.ADAPTER_NOT_LOADED, seen.unloaded)
     if (rolling := _rolling(seen)) is not None:
         return Verdict(False, Reason.PROGRESSING if available.holds else Reason.STARTING, rolling)
     if not seen.replicas:

@@ -13,6 +13,7 @@ from pointsman.api import meta
 from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import amount
 from pointsman.api.storage import AccessMode
+from pointsman.controllers import adapters
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.loaded import CONTENT_ANNOTATION, LOADED_ANNOTATION, Loaded
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
@@ -107,6 +108,7 @@ def deployment(
     if have.pods:
         template["metadata"]["annotations"] = {CONTENT_ANNOTATION: have.pods}
     metadata = _metadata(backend)
+    metadata["annotations"] |= adapters.annotation(backend)
     if have.deployment:
         metadata["annotations"][LOADED_ANNOTATION] = have.deployment
     spec = {

@@ -58,6 +58,8 @@ class Observed:
     """What is wrong with the Secret or the CA bundle that an External names."""
     scale: Scale | None = None
     """With `spec.autoscaling`: how many pods there should be."""
+    unloaded: str = ""
+    """Why an adapter is not in a server that runs, in a sentence."""
     refused: Problem | None = None
     """What the API server refused when the last plan was carried out."""
 

@@ -15,7 +15,7 @@ from pointsman.api.conditions import Reason
 from pointsman.api.model import Model, Refresh
 from pointsman.api.sources.error import SourceError
 from pointsman.api.sources.source import parse_source
-from pointsman.controllers import children, own_pulls, pull_job
+from pointsman.controllers import adapters, children, own_pulls, pull_job
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.drift import APPLIED_ANNOTATION, drift
 from pointsman.controllers.loaded import Loaded, loaded
@@ -119,7 +119,12 @@ def plan(seen: Observed) -> Plan:
     have = loaded(seen.deployment, _contents(pulls)) if driver.reads_files else Loaded()
     fills = own_pulls.containers(backend.spec.served, seen.settings, worker) if isinstance(store, OwnStore) else ()
     deployed = seen.deployment
-    manifest = children.deployment(backend, driver, image, store, worker, deployed, have, fills, seen.replicas)
+    rest = (driver, image, store, worker, deployed, have, fills, seen.replicas)
+    manifest = children.deployment(backend, *rest)
+    before = adapters.started_with(deployed)
+    if before and isinstance(store, Store) and before != adapters.of(backend) and adapters.of(backend):
+        kept = children.deployment(adapters.among(backend, before), *rest)
+        manifest = kept if adapters.same_pods(kept, deployed) else manifest
     wanted.append((manifest, deployed))
     for manifest, live in wanted:
         if live is not None:
@@ -181,7 +186,7 @@ def _worker(seen: Observed) -> Worker:
 
 def _pulls(seen: Observed, store: AnyStore | None, draft: _Draft) -> tuple[Pull, ...]:
     """Those that Jobs make; pods with a store of their own fill it themselves (`own_pulls.py`)."""
-    models = seen.backend.spec.served
+    models = adapters.needed(seen.backend, seen.deployment).spec.served
     if isinstance(store, OwnStore):
         return ()
     if store is None:

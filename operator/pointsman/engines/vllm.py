@@ -34,6 +34,8 @@ OURS = {
     "USER": "pointsman",
 }
 """Nothing is fetched and nothing is told to anybody; and there is a home to write to. `env` must not set them."""
+RUN_TIME = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+"""Adapters may come and go while it runs."""
 FLAGS = {
     "--model": "", "--served-model-name": "", "--host": "", "--port": "", "--uds": "", "--api-key": "",
     "--ssl-keyfile": "", "--ssl-certfile": "", "--tensor-parallel-size": "gpu.count", "-tp": "gpu.count",
@@ -69,7 +71,7 @@ class Vllm:
         (model,) = spec.models
         if o.max_model_len is not None and (model.context_length or 0) > o.max_model_len:
             return f"spec.models[0].contextLength is {model.context_length}: vllm.maxModelLen allows {o.max_model_len}"
-        return reserved(spec, OURS) or clash(o.extra_args, FLAGS, "vllm")
+        return reserved(spec, OURS | RUN_TIME) or clash(o.extra_args, FLAGS, "vllm")
 
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         (model,) = spec.models
@@ -79,7 +81,7 @@ class Vllm:
             "image": image,
             "command": ["vllm"],
             "args": [*served, *_arguments(spec)],
-            "env": environment(OURS, spec),
+            "env": environment(OURS | (RUN_TIME if model.adapters else {}), spec),
             "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
             **http_probes("/health", startup_seconds(self, spec)),
             "securityContext": CONTAINER_SECURITY,

@@ -86,11 +86,15 @@ def check_of(
 
 
 def _missing(backend: Backend, listed: Any) -> frozenset[str] | None:
-    """The models that Ollama's list lacks; None when the answer is no such list."""
-    models = listed.get("models") if isinstance(listed, dict) else None
+    """The models that a list lacks: Ollama's, or vLLM's, whose adapters come and go; None when the answer is no such
+    list."""
+    if not isinstance(listed, dict):
+        return None
+    models = listed.get("data" if backend.engine is Engine.VLLM else "models")
     if not isinstance(models, list):
         return None
-    return missing_from(backend, {str(m.get("name") or m.get("model")) for m in models if isinstance(m, dict)})
+    names = {str(m.get("name") or m.get("model") or m.get("id")) for m in models if isinstance(m, dict)}
+    return missing_from(backend, names)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
