@@ -12,7 +12,9 @@ from tests.cluster.programs import ensure
 from tests.models.helpers import BLOB_BYTES, LFS, MIB, REPO, free_port, safetensors
 from tests.support import tiny_model
 from tests.support.hub import Hub
+from tests.support.oci_registry import DockerRegistry
 from tests.support.registry import TinyRegistry, publish
+from tests.support.s3 import S3
 
 
 @pytest.fixture(scope="session")
@@ -126,3 +128,15 @@ def hub(tmp_path: Path, files: dict[str, bytes | Path]) -> Iterator[Hub]:
     hub.add(REPO, files, lfs=LFS)
     with hub:
         yield hub
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with S3(tmp_path_factory.mktemp("s3"), free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with DockerRegistry(tmp_path_factory.mktemp("oci"), free_port()) as server:
+        yield server

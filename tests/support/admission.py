@@ -402,6 +402,40 @@ CASES = [
         ollama(models=[{"name": "a", "source": "docker://a"}]),
         "must be a model's source such as ollama://llama3.2:3b",
     ),
+    *(
+        Case(f"source {source}", engine("Custom", models=[{"name": "a", "source": source}]))
+        for source in (
+            "hf://org/repo@v1.0/sub/m.gguf",
+            "https://files.example:8443/a~b/m%20x.gguf",
+            "s3://bucket/a=b/c",
+            "oci://registry.example:5000/team/m:v1.0",
+            "oci+http://registry/team/m",
+            "pvc://claim/a/m.gguf",
+        )
+    ),
+    Case(
+        "source with a query",
+        engine("Custom", models=[{"name": "a", "source": "https://files.example/m.gguf?sig=1"}]),
+        "must be a model's source such as",
+    ),
+    Case(
+        "plain text without a pin",
+        engine("Custom", models=[{"name": "a", "source": "http://files.example/m.gguf"}]),
+        "a source in plain text (http://) needs a digest",
+    ),
+    Case(
+        "plain text with a pin",
+        engine("Custom", models=[{"name": "a", "source": "http://f.example/m.gguf", "digest": "sha256:" + "a" * 64}]),
+    ),
+    Case(
+        "credentials of a source",
+        engine("Custom", models=[{"name": "a", "source": "hf://org/repo", "secretRef": {"name": "hf-token"}}]),
+    ),
+    Case(
+        "credentials without a source",
+        engine("Custom", models=[{"name": "a", "secretRef": {"name": "hf-token"}}]),
+        "secretRef belongs to a source",
+    ),
     Case(
         "bad digest",
         ollama(models=[{"name": "a", "source": "ollama://a", "digest": "sha256:abc"}]),

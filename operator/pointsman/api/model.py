@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from pointsman.api.base import ApiModel, ListMap, Rule, Text
+from pointsman.api.references import LocalRef
 from pointsman.api.scalars import Digest, ModelName, Money
 
 
@@ -39,9 +40,9 @@ class Refresh(StrEnum):
 ModelSource = Annotated[
     str,
     Text(
-        r"^(ollama(\+http)?|hf)://[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
-        "must be a model's source such as ollama://llama3.2:3b, ollama://registry.example:5000/team/model:tag"
-        " (ollama+http:// for a registry without TLS) or hf://org/repo@revision/file",
+        r"^(ollama(\+http)?|oci(\+http)?|hf|https?|s3|pvc)://[A-Za-z0-9][A-Za-z0-9._:/@+~%=,-]*$",
+        "must be a model's source such as ollama://llama3.2:3b, hf://org/repo, s3://bucket/folder or"
+        " https://host/model.gguf",
         512,
     ),
 ]
@@ -82,6 +83,16 @@ class Model(ApiModel):
             "an adapter needs another name than its model",
             lambda m: all(a.name != m.name for a in m.adapters),
         ),
+        Rule(
+            "!has(self.source) || !self.source.startsWith('http://') || has(self.digest)",
+            "a source in plain text (http://) needs a digest",
+            lambda m: m.digest is not None or not (m.source or "").startswith("http://"),
+        ),
+        Rule(
+            "!has(self.secretRef) || has(self.source)",
+            "secretRef belongs to a source",
+            lambda m: m.secret_ref is None or m.source is not None,
+        ),
     )
 
     name: ModelName = Field(
@@ -89,12 +100,20 @@ class Model(ApiModel):
     )
     source: ModelSource | None = Field(
         default=None,
-        description="Where the model comes from: ollama://[host[:port]/][namespace/]name[:tag], or"
-        " hf://org/repo[@revision][/file].",
+        description="Where the model comes from: ollama://[host[:port]/][namespace/]name[:tag] (ollama+http:// without"
+        " TLS), hf://org/repo[@revision][/file], s3://bucket/folder, s3://bucket/model.gguf, https://host/model.gguf"
+        " (http:// with a digest), oci://registry/repository[:tag] (oci+http:// without TLS), pvc://claim/path.",
+    )
+    secret_ref: LocalRef | None = Field(
+        default=None,
+        description="The Secret with the credentials of the source, and of its adapters', one key each: `token`,"
+        " `username` and `password`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `HF_ENDPOINT`,"
+        " `AWS_ENDPOINT_URL`, `ca.crt`. Only pulls see it.",
     )
     digest: Digest | None = Field(
         default=None,
-        description="Pins the model: the sha256 of its manifest. The pull fails when the source has another.",
+        description="Pins the model: the sha256 of its manifest, of its one file, or of its folder's listing. The pull"
+        " fails when the source has another.",
     )
     adapters: Annotated[tuple[Adapter, ...], ListMap("name", max_items=16)] = Field(
         default=(),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from pointsman.api.sources.pvc import CLAIMS_PATH
 from pointsman.cli.pull_display import make_display
 from pointsman.models.main import PullOptions, run_pull
 from pointsman.models.pull import DEFAULT_PARALLEL, Refresh
@@ -68,6 +69,9 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help="Is the source asked when the model is there already?",
 )
+@click.option(
+    "--claims", type=_FILE, default=CLAIMS_PATH, show_default=True, help="Where the claims of pvc:// are mounted."
+)
 @click.option("--verify", is_flag=True, help="Hash again what is there, and fetch anew what is damaged.")
 def pull(
     source: str,
@@ -84,6 +88,7 @@ def pull(
     token_file: Path | None,
     secret_folder: Path | None,
     refresh: str,
+    claims: Path,
     verify: bool,
 ) -> None:
     """Pull a model from SOURCE into a store.
@@ -91,6 +96,10 @@ def pull(
     \b
     ollama://[host[:port]/][namespace/]name[:tag]   for Ollama
     hf://org/repo[@revision][/file]                 a repository of a Hugging Face Hub, or one file of it
+    oci://registry/repository[:tag]                 an artefact of an OCI registry
+    s3://bucket/folder, s3://bucket/model.gguf      a prefix of a bucket, or one key
+    https://host/model.gguf                         a file of a web server
+    pvc://claim/path                                what is in a volume already
 
     The report needs a token, from POINTSMAN_REPORT_TOKEN or the file that POINTSMAN_REPORT_TOKEN_FILE names.
 
@@ -107,6 +116,7 @@ def pull(
         password_file=password_file,
         token_file=token_file,
         secret_folder=secret_folder,
+        claims=claims,
         refresh=Refresh(refresh),
         verify=verify,
         report_host=report_host,

@@ -1,7 +1,7 @@
 """The Job that pulls one model into one volume: its name, its manifest, and what it says when it has ended. Pure.
 
-Decided here: what makes two pulls the same (source, pin, volume), which failures stop a Job at once, how long to wait
-before a failed one is made anew. Not here: how a model travels (`models/`).
+Decided here: what makes two pulls the same (source, pin, volume, Secret), which failures stop a Job at once, how long
+to wait before a failed one is made anew. Not here: how a model travels (`models/`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pointsman.api.sources.source import parse_source
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.ownership import owner_reference
 from pointsman.controllers.settings import Settings
+from pointsman.engines.attached import CREDENTIALS_PATH, claim_mounts, claim_volumes, secret_mounts, secret_volumes
 from pointsman.engines.base import CONTAINER_SECURITY, POD_SECURITY, STORE_PATH, TMP, Worker, placement
 from pointsman.engines.stores import VOLUME, Store
 from pointsman.kube.resources import Obj, annotations_of
@@ -39,8 +40,11 @@ LONGEST_WAIT = 900.0
 
 
 def job_name(model: Model, volume_uid: str) -> str:
-    """One pull per (source, pin, volume). Raises `SourceError`."""
-    key = "\n".join((str(parse_source(model.source or "")), model.digest or "", volume_uid))
+    """One pull per (source, pin, volume, Secret). Raises `SourceError`."""
+    parts = [str(parse_source(model.source or "")), model.digest or "", volume_uid]
+    if model.secret_ref is not None:  # other credentials, another try
+        parts.append(model.secret_ref.name)
+    key = "\n".join(parts)
     return "pmb-pull-" + hashlib.sha256(key.encode()).hexdigest()[:10]
 
 
@@ -51,6 +55,8 @@ def container(name: str, model: Model, settings: Settings, worker: Worker) -> di
         args += ["--digest", model.digest]
     if settings.pull.parallel:
         args += ["--parallel", str(settings.pull.parallel)]
+    if model.secret_ref is not None:
+        args += ["--credentials", CREDENTIALS_PATH]
     token = {"secretKeyRef": {"name": meta.REPORT_SECRET, "key": meta.REPORT_SECRET_KEY}}
     return {
         "name": name,
@@ -61,7 +67,12 @@ def container(name: str, model: Model, settings: Settings, worker: Worker) -> di
         "ports": [{"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"}],
         "resources": settings.pull.resources.to_api(),
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": [{"name": VOLUME, "mountPath": STORE_PATH}, {"name": TMP.name, "mountPath": TMP.path}],
+        "volumeMounts": [
+            {"name": VOLUME, "mountPath": STORE_PATH},
+            {"name": TMP.name, "mountPath": TMP.path},
+            *secret_mounts(model),
+            *claim_mounts([model]),
+        ],
     }
 
 
@@ -89,6 +100,8 @@ def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Se
         "volumes": [
             store.volume(),
             {"name": TMP.name, "emptyDir": {}},
+            *secret_volumes([model]),
+            *claim_volumes([model]),
         ],
         **where,
     }

@@ -20,9 +20,10 @@ from pointsman.api import meta
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.model import Model
 from pointsman.api.scalars import amount
-from pointsman.api.sources.place import path
+from pointsman.api.sources.place import gguf, path
 from pointsman.api.sources.source import parse_source
 from pointsman.engines import gpus
+from pointsman.engines.attached import claim_mounts, claim_volumes, secret_volumes
 from pointsman.engines.stores import AnyStore, Store
 
 Manifest = dict[str, Any]
@@ -134,6 +135,8 @@ def pod_template(
         "volumes": [
             *([store.volume()] if store else ()),
             *({"name": s.name, "emptyDir": {"medium": "Memory"} if s.in_memory else {}} for s in driver.scratch(spec)),
+            *(secret_volumes(spec.served) if fills else ()),
+            *claim_volumes(spec.served),
         ],
         **placement(spec, store),
     }
@@ -160,7 +163,10 @@ def _wait(model: Model, worker: Worker, index: int) -> Manifest:
         "args": args,
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": [{"name": "store", "mountPath": STORE_PATH, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "store", "mountPath": STORE_PATH, "readOnly": True},
+            *claim_mounts([model]),
+        ],
     }
 
 
@@ -170,13 +176,23 @@ def mounts(driver: Driver, spec: LLMBackendSpec, *, read_only: bool = False, at:
     if read_only:
         store["readOnly"] = True
     has_store = [store] if spec.needs_store else []
-    return [*has_store, *({"name": s.name, "mountPath": s.path} for s in driver.scratch(spec))]
+    scratch = ({"name": s.name, "mountPath": s.path} for s in driver.scratch(spec))
+    return [*has_store, *scratch, *claim_mounts(spec.served)]
 
 
 def model_path(model: Model, *, at: str = STORE_PATH) -> str:
     """Where an engine's container finds a model that is pulled as files. `Driver.problem` has made sure that its source
     can be read. `at`: where the store is mounted."""
-    return f"{at}/{path(parse_source(model.source or ''), model.digest)}"
+    return _below(at, path(parse_source(model.source or ""), model.digest))
+
+
+def gguf_path(model: Model) -> str:
+    """The same, for a server that reads one GGUF file."""
+    return _below(STORE_PATH, gguf(parse_source(model.source or ""), model.digest))
+
+
+def _below(at: str, place: str) -> str:
+    return place if place.startswith("/") else f"{at}/{place}"
 
 
 def http_probes(get: str, startup_seconds: float) -> Manifest:

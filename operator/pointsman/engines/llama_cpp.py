@@ -19,8 +19,8 @@ from pointsman.engines.base import (
     Manifest,
     Scratch,
     environment,
+    gguf_path,
     http_probes,
-    model_path,
     mounts,
     resources,
     startup_seconds,
@@ -68,7 +68,7 @@ class LlamaCpp:
 
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         (model,) = spec.models
-        served = ["--model", model_path(model), "--alias", model.name, "--host", "0.0.0.0", "--port", str(PORT)]
+        served = ["--model", gguf_path(model), "--alias", model.name, "--host", "0.0.0.0", "--port", str(PORT)]
         out: Manifest = {
             "name": "engine",
             "image": image,

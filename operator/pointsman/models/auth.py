@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import base64
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,33 @@ def credentials_of(secret: SecretFolder) -> Credentials:
             PullReason.BAD_CONFIGURATION, "The Secret has a username or a password without the other; give both."
         )
     return Credentials(token=token) if token else Credentials(username, password)
+
+
+def registry_credentials(secret: SecretFolder, host: str) -> Credentials:
+    """What a Secret of type `kubernetes.io/dockerconfigjson` has for this registry; anonymous when it has nothing.
+
+    Raises `PullError` (BadConfiguration).
+    """
+    text = secret.text(".dockerconfigjson")
+    if not text:
+        return ANONYMOUS
+    try:
+        entries = json.loads(text).get("auths", {})
+        entry = next((v for k, v in entries.items() if _registry_of(k) == host), None)
+        if entry is None:
+            return ANONYMOUS
+        username, password = entry.get("username", ""), entry.get("password", "")
+        if not username and entry.get("auth"):
+            username, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+    except (ValueError, AttributeError):
+        raise PullError(
+            PullReason.BAD_CONFIGURATION, "The key .dockerconfigjson of the Secret cannot be read; make it anew."
+        ) from None
+    return Credentials(str(username), str(password))
+
+
+def _registry_of(key: str) -> str:
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0].lower()
 
 
 def _read_secret(path: Path) -> str:
@@ -176,3 +204,19 @@ def denied(credentials: Credentials) -> PullError:
     else:
         advice = "the credentials given do not allow it; check them and what their account may read"
     return PullError(PullReason.ACCESS_DENIED, f"The registry refuses access to this model: {advice}.")
+
+
+class Fixed:
+    """Shows one value to one origin from the first request on; there is nothing more to show."""
+
+    def __init__(self, base: httpx.URL, value: str = "") -> None:
+        self._base = base
+        self._headers = {"Authorization": value} if value else {}
+
+    def header_for(self, url: httpx.URL) -> dict[str, str]:
+        """The header for a request to this URL; none for any other origin."""
+        return self._headers if same_origin(url, self._base) else {}
+
+    async def answer(self, client: httpx.AsyncClient, challenge: Challenge) -> bool:
+        """No."""
+        return False

@@ -46,6 +46,8 @@ class File(msgspec.Struct, frozen=True):
     path: str
     """Relative, with `/`; checked: no `..`, no empty part."""
     blob: Blob
+    unpack: bool = False
+    """The blob is an archive whose files are wanted; `path` is the folder they go to, empty for the model's own."""
 
 
 class Listed(msgspec.Struct, frozen=True):

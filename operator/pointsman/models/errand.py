@@ -65,6 +65,10 @@ class Errand(Protocol):
         """Asks the source. Raises `PullError`."""
         ...
 
+    async def arrange(self, digests: Mapping[str, str]) -> None:
+        """Whatever takes long between the blobs' arrival and their publication. Raises `PullError`, `OSError`."""
+        ...
+
     def publish(self, digests: Mapping[str, str], at: float) -> Published:
         """Makes the resolved model visible. `digests` has the digest of each blob by its `file_name`; `at` is Unix
         seconds. Raises `PullError`, `OSError`."""

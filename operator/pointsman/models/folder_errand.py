@@ -19,6 +19,12 @@ from pointsman.models.layouts.folder import FolderLayout, FolderRecord
 from pointsman.models.model_check import check_model
 from pointsman.models.origin import FolderOrigin, Resolved
 from pointsman.models.retry import Clockwork, RetryPolicy, persist
+from pointsman.models.threads import in_thread
+from pointsman.models.unpack import unpack
+
+_END = object()
+_IMAGE_MODELS = "models/"
+"""Where images that carry models (KServe's modelcars) have them."""
 
 
 class FolderErrand:
@@ -34,6 +40,7 @@ class FolderErrand:
         clockwork: Clockwork,
         *,
         never_refresh: bool = False,
+        verify: bool = False,
     ) -> None:
         self.pool = layout.pool
         self.bytes = origin
@@ -44,7 +51,10 @@ class FolderErrand:
         self._policy = policy
         self._clockwork = clockwork
         self._never_refresh = never_refresh
+        self._verify = verify
         self._resolved = Resolved(())
+        self._kept: FolderRecord | None = None
+        self._unpacked: dict[str, Listed] = {}
 
     def prepare(self) -> None:
         self._layout.prepare()
@@ -62,21 +72,52 @@ class FolderErrand:
             blob = msgspec.structs.replace(file.blob, digest=self._pin, pinned=True)
             resolved = Resolved((File(file.path, blob),), single=True)
         self._resolved = resolved
+        if resolved.digest and not self._verify:  # archives are not kept, so blobs cannot tell that all is here
+            record = self._layout.find(self._source, self._pin)
+            if record and record.digest == resolved.digest:
+                self._kept = record
+                return Goal((), resolved.digest)
         digest = self._digest({file.blob.file_name: file.blob.digest for file in resolved.files})
         self._check_pin(digest)
         return Goal(resolved.blobs, digest)
 
+    async def arrange(self, digests: Mapping[str, str]) -> None:
+        """Unpacks archives, in the order of the layers: what a later one brings or takes away counts."""
+        for file in self._resolved.files:
+            if not file.unpack or self._kept:
+                continue
+            steps = unpack(self.pool.blob_path(file.blob.digest), self.pool, str(self._source))
+            while (step := await in_thread(next, steps, _END)) is not _END:
+                if isinstance(step, Listed):
+                    self._unpacked[step.path] = step
+                elif isinstance(step, str):
+                    gone = [path for path in self._unpacked if path == step or path.startswith(step.rstrip("/") + "/")]
+                    for path in gone:
+                        del self._unpacked[path]
+
     def publish(self, digests: Mapping[str, str], at: float) -> Published:
+        if self._kept:
+            return self._published(self._kept)
         digest = self._digest(digests)
         self._check_pin(digest)
         files = self._listed(digests)
         for file in files:
             check_model(self.pool.blob_path(file.digest), file.path)
-        return self._published(self._layout.publish(self._source, self._pin, digest, files, at))
+        record = self._layout.publish(self._source, self._pin, digest, files, at)
+        for archive in {file.blob.digest for file in self._resolved.files if file.unpack}:
+            self.pool.forget(archive)
+        return self._published(record)
 
     def _listed(self, digests: Mapping[str, str]) -> tuple[Listed, ...]:
-        files = self._resolved.files
-        return tuple(Listed(file.path, file.blob.size, digests[file.blob.file_name]) for file in files)
+        """The model's files, sorted. Of an image only what is below `models/`, where it has that."""
+        plain = [file for file in self._resolved.files if not file.unpack]
+        found = {f.path: Listed(f.path, f.blob.size, digests[f.blob.file_name]) for f in plain}
+        unpacked = list(self._unpacked.values())
+        if any(file.path.startswith(_IMAGE_MODELS) for file in unpacked):
+            kept = [file for file in unpacked if file.path.startswith(_IMAGE_MODELS)]
+            unpacked = [msgspec.structs.replace(f, path=f.path.removeprefix(_IMAGE_MODELS)) for f in kept]
+        found |= {file.path: file for file in unpacked}
+        return tuple(found[path] for path in sorted(found))
 
     def _digest(self, digests: Mapping[str, str]) -> str:
         """The model's digest; empty while one of its files' is."""

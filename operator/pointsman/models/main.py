@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pointsman.api.sources.ollama import OllamaSource, served_path_parts
+from pointsman.api.sources.pvc import CLAIMS_PATH
 from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import read_credentials
@@ -51,6 +52,7 @@ class PullOptions:
     token_file: Path | None = None
     secret_folder: Path | None = None
     """The model's Secret, mounted as a folder."""
+    claims: Path = Path(CLAIMS_PATH)
     refresh: Refresh = Refresh.ON_CHANGE
     verify: bool = False
     report_host: str | None = None
@@ -155,6 +157,7 @@ async def _read_and_pull(options: PullOptions, tell: Callable[[PullProgress], No
         digest=read_pin(options.digest),
         credentials=read_credentials(options.username, options.password_file, options.token_file),
         secret=secret,
+        claims=options.claims,
         refresh=options.refresh,
         verify=options.verify,
         parallel=options.parallel,

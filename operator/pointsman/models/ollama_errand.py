@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pointsman.api.sources.ollama import OllamaSource, served_name, served_path_parts
 from pointsman.models.errand import Goal, Published
 from pointsman.models.layouts.ollama import OllamaLayout
-from pointsman.models.manifest import Manifest
+from pointsman.models.manifest import MEDIA_TYPE, Manifest, read_manifest
 from pointsman.models.registry import Registry
-from pointsman.models.resolve import resolve
-from pointsman.models.retry import Clockwork, RetryPolicy
+from pointsman.models.resolve import tag_or_pin
+from pointsman.models.retry import Clockwork, RetryPolicy, persist
 
 
 class OllamaErrand:
@@ -52,9 +52,18 @@ class OllamaErrand:
         return self._published(manifest) if manifest else None
 
     async def resolve(self) -> Goal:
-        manifest = await resolve(self._registry, self._source, self._pin, self._policy, self._clockwork)
+        manifest = await tag_or_pin(self._get, self._source.tag, self._pin, self._source.short_name)
         self._manifest = manifest
         return Goal(manifest.blobs, manifest.digest)
+
+    async def _get(self, reference: str) -> Manifest:
+        async def once() -> Manifest:
+            return read_manifest(await self._registry.manifest(reference, MEDIA_TYPE))
+
+        return await persist(once, self._policy, self._clockwork)
+
+    async def arrange(self, digests: Mapping[str, str]) -> None:
+        """Nothing: the blobs are what Ollama reads."""
 
     def publish(self, digests: Mapping[str, str], at: float) -> Published:
         assert self._manifest is not None

@@ -129,6 +129,19 @@ class Pool:
         sync_dir(target.parent)
         self.record(digest, fetched=True)
 
+    def take_in(self, staged: Path, digest: str) -> None:
+        """Moves a whole and synced file, which was hashed on its way, to its place."""
+        os.chmod(staged, FILE_MODE)
+        target = self.blob_path(digest)
+        os.rename(staged, target)
+        sync_dir(target.parent)
+        self.record(digest, fetched=True)
+
+    def forget(self, digest: str) -> None:
+        """Removes a blob that we brought, and what is remembered of it."""
+        self.blob_path(digest).unlink(missing_ok=True)
+        self.record_path(digest).unlink(missing_ok=True)
+
     def discard_partial(self, blob: Blob) -> None:
         """Removes what is on its way of a blob; its lock is held."""
         self.journal_path(blob).unlink(missing_ok=True)

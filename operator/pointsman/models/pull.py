@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from pointsman.api.sources.pvc import CLAIMS_PATH, PvcSource
 from pointsman.api.sources.source import Source
 from pointsman.domain.report import PullProgress
 from pointsman.models.auth import ANONYMOUS, Credentials
 from pointsman.models.blob import Blob
 from pointsman.models.checkpoint import Checkpointer
+from pointsman.models.claim import look_at_claim
 from pointsman.models.download import Downloader
 from pointsman.models.ensure import Ensurer
 from pointsman.models.errand import Errand, Goal, Published
@@ -56,6 +58,8 @@ class PullRequest:
     credentials: Credentials = ANONYMOUS
     secret: SecretFolder = field(default_factory=lambda: SecretFolder(None))
     """What else the model's Secret holds."""
+    claims: Path = Path(CLAIMS_PATH)
+    """Where claims are mounted, each under its name."""
     refresh: Refresh = Refresh.ON_CHANGE
     verify: bool = False
     """Hash again what is in the store, and fetch anew what is damaged."""
@@ -82,6 +86,8 @@ async def pull(request: PullRequest, on_progress: Callable[[PullProgress], None]
 
     Raises `PullError`; cancelling ends it within about a second, resumable.
     """
+    if isinstance(request.source, PvcSource):
+        return await _look_at_claim(request, request.source, on_progress)
     try:
         trust = make_trust(request.secret.text("ca.crt"))
         async with make_client(request.parallel, trust, request.stall_seconds) as client:
@@ -96,10 +102,38 @@ async def pull(request: PullRequest, on_progress: Callable[[PullProgress], None]
                 request.policy,
                 request.clockwork,
                 never_refresh=request.refresh is Refresh.NEVER,
+                verify=request.verify,
             )
             return await _Pull(request, errand, on_progress).run()
     except (PullError, OSError, ExceptionGroup) as error:
         raise _as_pull_error(error, request.store) from None
+
+
+async def _look_at_claim(
+    request: PullRequest, source: PvcSource, on_progress: Callable[[PullProgress], None]
+) -> Pulled:
+    """Nothing is fetched: what is in the claim is looked at, and hashed."""
+    clockwork = request.clockwork
+    meter = Meter(clockwork.monotonic(), state="Verifying")
+
+    def tell() -> None:
+        on_progress(meter.snapshot(clockwork.monotonic()))
+
+    async def tick() -> None:
+        while True:
+            tell()
+            await clockwork.sleep(TICK_SECONDS)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        model = await look_at_claim(source, request.digest, request.claims, meter)
+    except OSError as error:
+        raise store_failure(error, request.claims / source.claim) from None
+    finally:
+        ticking.cancel()
+    meter.state, meter.digest = "Pulled", model.digest
+    tell()
+    return Pulled(**asdict(model))
 
 
 class _Pull:
@@ -153,6 +187,7 @@ class _Pull:
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._checkpointer.run()), group.create_task(self._tick())]
             digests = await self._fetch_all(goal)
+            await self._errand.arrange(digests)
             for helper in helpers:
                 helper.cancel()
         return await in_thread(self._errand.publish, digests, self._request.clockwork.wall())

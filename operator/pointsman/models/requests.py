@@ -147,6 +147,11 @@ class Requests:
         if status in (200, 206):
             return
         own = same_origin(response.url, self.base)
+        if status == 412:  # of an `If-Match` of ours
+            raise PullError(
+                PullReason.REGISTRY_ERROR,
+                f"{response.url.path} was changed while it was pulled; the next try begins anew.",
+            )
         if status in (401, 403) and own:
             raise self._denied(response)
         host = self.host if own else f"{response.url.host}, to which {self.host} redirects,"

@@ -6,28 +6,33 @@ for the digest itself, which not every registry allows.
 
 from __future__ import annotations
 
-from pointsman.api.sources.ollama import OllamaSource
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
 from pointsman.models.errors import PullError, PullReason
-from pointsman.models.manifest import MEDIA_TYPE, Manifest, read_manifest
-from pointsman.models.registry import Registry
-from pointsman.models.retry import Clockwork, RetryPolicy, persist
 
 
-async def resolve(
-    registry: Registry, source: OllamaSource, pin: str | None, policy: RetryPolicy, clockwork: Clockwork
-) -> Manifest:
-    """Raises `PullError`; DigestMismatch when the pinned manifest cannot be had."""
+class Digested(Protocol):
+    """A manifest that was read."""
 
-    async def get(reference: str) -> Manifest:
-        async def once() -> Manifest:
-            return read_manifest(await registry.manifest(reference, MEDIA_TYPE))
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of its bytes."""
+        ...
 
-        return await persist(once, policy, clockwork)
 
+T = TypeVar("T", bound=Digested)
+
+
+async def tag_or_pin(get: Callable[[str], Awaitable[T]], tag: str, pin: str | None, name: str) -> T:
+    """`get` gets the manifest of a tag or digest; `name` is for messages.
+
+    Raises `PullError`; DigestMismatch when the pinned manifest cannot be had.
+    """
     unknown: PullError | None = None
     now = ""
     try:
-        manifest = await get(source.tag)
+        manifest = await get(tag)
         if pin is None or manifest.digest == pin:
             return manifest
         now = manifest.digest
@@ -46,5 +51,5 @@ async def resolve(
         raise unknown
     raise PullError(
         PullReason.DIGEST_MISMATCH,
-        f"{source.short_name} is now {now}, and {source.host} does not give out the pinned {pin}; change the pin.",
+        f"{name} is now {now}, and the registry does not give out the pinned {pin}; change the pin.",
     )

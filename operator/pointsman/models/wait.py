@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pointsman.api.sources.ollama import OllamaSource
 from pointsman.api.sources.place import folder, path
+from pointsman.api.sources.pvc import PvcSource
 from pointsman.api.sources.source import Source
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.model_check import check_place
@@ -36,10 +37,11 @@ async def wait_for_model(
         raise PullError(
             PullReason.BAD_REFERENCE, f"{source} is a model in Ollama's store, which Ollama looks at by itself."
         )
-    while status_of(store / folder(source, pin)) is None:
+    place = store / path(source, pin)  # of pvc:// an absolute path, which is taken as it is
+    whole = place if isinstance(source, PvcSource) else store / folder(source, pin)
+    while status_of(whole) is None:
         on_wait()
         await sleep(POLL_SECONDS)
-    place = store / path(source, pin)
     if status_of(place) is None:
         raise PullError(PullReason.NOT_A_MODEL, f"{source} was pulled, but there is no {place} in it.")
     return place, check_place(place, str(source))

@@ -22,6 +22,7 @@ KUBERNETES_VERSION = "v1.35.4"
 HELM_VERSION = "v4.3.1"
 COREDNS_VERSION = "v1.15.0"
 OLLAMA_VERSION = "v0.17.4"
+VERSITYGW_VERSION = "v1.8.0"
 LLAMA_CPP_VERSION = "0.3.36"
 """Of `llama-cpp-python`, whose source distribution carries the whole of llama.cpp, its server included."""
 
@@ -120,6 +121,9 @@ def recipes() -> Mapping[str, Recipe]:
             headers=True,
             cold_seconds=420,
         ),
+        GoRecipe(
+            "versitygw", "github.com/versity/versitygw/cmd/versitygw", VERSITYGW_VERSION, cold_seconds=150
+        ),
         CmakeRecipe(
             "llama-server",
             "llama-cpp-python",
@@ -143,5 +147,7 @@ def recipes() -> Mapping[str, Recipe]:
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
 NODE = ("kubelet", "kube-proxy", "coredns")
 ENGINES = ("ollama",)
-USUAL = (*CONTROL_PLANE, *NODE, *ENGINES)
+SERVERS = ("versitygw",)
+"""Where pulls come from: an S3 server."""
+USUAL = (*CONTROL_PLANE, *NODE, *ENGINES, *SERVERS)
 """What all tiers but the longest need. The other engines are built with their images."""

@@ -105,6 +105,14 @@ VARIANTS |= {
     "llamaCpp-embeddings": OURS["llamaCpp"]
     | {"llamaCpp": {"mode": "Embeddings"}, "resources": {"limits": {"cpu": "2500m"}}},
     "custom-everything": OURS["custom"] | {"custom": CUSTOM, "models": TWO},
+    "llamaCpp-secret": OURS["llamaCpp"]
+    | {"models": [{"name": "m", "source": "oci://registry.example/team/m:1", "secretRef": {"name": "registry.key"}}]},
+    "vllm-claim": OURS["vllm"] | {"models": [{"name": "m", "source": "pvc://shared/llama"}]},
+    "vllm-secret-per-pod": OURS["vllm"]
+    | {
+        "models": [{"name": "m", "source": "s3://models/llama", "secretRef": {"name": "s3"}}],
+        "storage": {"mode": "PerPod"},
+    },
     "custom-without-models-of-ours": OURS["custom"] | {"models": [{"name": "m"}]},
 }
 BLOCK_CHANGES: dict[str, Any] = {
@@ -117,6 +125,7 @@ BLOCK_CHANGES: dict[str, Any] = {
 CHANGES: dict[str, Any] = {
     "models.source": [{"name": "m", "source": "ollama://tiny:2"}],
     "models.digest": [{"name": "m", "source": "ollama://tiny:1", "digest": DIGEST}],
+    "models.secretRef": [{"name": "m", "source": "ollama://tiny:1", "secretRef": {"name": "s"}}],
     "models.name": [{"name": "n", "source": "ollama://tiny:1"}],
     "models.capabilities": [{"name": "m", "source": "ollama://tiny:1", "capabilities": ["Chat"]}],
     "models.contextLength": [{"name": "m", "source": "ollama://tiny:1", "contextLength": 8192}],

@@ -11,9 +11,14 @@ from __future__ import annotations
 import hashlib
 
 from pointsman.api.sources.hf import HfSource
+from pointsman.api.sources.https import HttpsSource
+from pointsman.api.sources.pvc import CLAIMS_PATH, PvcSource
+from pointsman.api.sources.s3 import S3Source
 from pointsman.api.sources.source import Source
 
 MODELS = "pointsman/models"
+ONLY_GGUF = "model.gguf"
+"""A link to the only GGUF file of a folder, made when the folder has one under another name."""
 
 
 def folder(source: Source, pin: str | None) -> str:
@@ -23,8 +28,18 @@ def folder(source: Source, pin: str | None) -> str:
 
 
 def path(source: Source, pin: str | None) -> str:
-    """What a server is told to load, relative to the store: the folder, or the one file that is the model."""
-    at = folder(source, pin)
-    if isinstance(source, HfSource) and source.file:
-        return f"{at}/{source.file}"
-    return at
+    """What a server is told to load: the folder, or the one file that is the model. Relative to the store; of `pvc://`
+    the place where pods mount the claim."""
+    match source:
+        case PvcSource():
+            return f"{CLAIMS_PATH}/{source.claim}/{source.path}"
+        case HfSource() | HttpsSource() | S3Source() if source.file:
+            return f"{folder(source, pin)}/{source.file}"
+        case _:
+            return folder(source, pin)
+
+
+def gguf(source: Source, pin: str | None) -> str:
+    """The GGUF file to load, as `path`: of a folder its only one, which can always be had by the name `model.gguf`."""
+    place = path(source, pin)
+    return place if place.endswith(".gguf") else f"{place}/{ONLY_GGUF}"

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from pointsman.api.sources.place import folder
+from pointsman.api.sources.place import ONLY_GGUF, folder
 from pointsman.api.sources.source import Source
 from pointsman.models.blob import Listed, folder_digest
 from pointsman.models.pool import Pool
@@ -119,6 +119,9 @@ class FolderLayout:
             folders.add(path.parent)
             # Links are made for where the folder will be, not for where it is built.
             path.symlink_to(_relative(self.pool.blob_path(file.digest), content / file.path))
+        ggufs = [file.path for file in files if file.path.endswith(".gguf")]
+        if len(ggufs) == 1 and ggufs[0] != ONLY_GGUF:
+            (staged / ONLY_GGUF).symlink_to(ggufs[0])
         for path in folders:
             sync_dir(path)
         if content.is_symlink() or content.exists():  # somebody's hand was in it: out of the way, then gone

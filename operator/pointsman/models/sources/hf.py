@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from pointsman.api.sources.hf import HfSource
-from pointsman.models.auth import Challenge, same_origin
+from pointsman.models.auth import Fixed
 from pointsman.models.blob import Blob, File
 from pointsman.models.choosing import gguf_parts, is_safe, model_files
 from pointsman.models.errors import PullError, PullReason
@@ -31,20 +31,6 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _API_SECONDS = 20.0
 """Below the grace of a pod: a pull that is stopped waits for an answer that is under way."""
-
-
-class _Token:
-    """Shows the token to the Hub itself, and to nobody it redirects to."""
-
-    def __init__(self, base: httpx.URL, token: str) -> None:
-        self._base = base
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    def header_for(self, url: httpx.URL) -> dict[str, str]:
-        return self._headers if same_origin(url, self._base) else {}
-
-    async def answer(self, client: httpx.AsyncClient, challenge: Challenge) -> bool:
-        return False
 
 
 class HfOrigin:
@@ -70,7 +56,13 @@ class HfOrigin:
         self._token = token
         self._trust = trust
         self._commit = ""
-        self._requests = Requests(client, base, _Token(base, token), self._denied, plain_http=base.scheme == "http")
+        self._requests = Requests(
+            client,
+            base,
+            Fixed(base, f"Bearer {token}" if token else ""),
+            self._denied,
+            plain_http=base.scheme == "http",
+        )
 
     async def resolve(self) -> Resolved:
         """The commit's files that make the model. Raises `PullError`."""

@@ -1,0 +1,56 @@
+"""What models bring along to pods beside the store: the Secret of a source, the claim that a model lies in. Pure.
+
+A Secret is mounted as a folder into containers that pull, and into no other. A claim is mounted read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from pointsman.api.model import Model
+from pointsman.api.sources.pvc import CLAIMS_PATH, SCHEME, PvcSource
+from pointsman.api.sources.source import parse_source
+
+Manifest = dict[str, Any]
+CREDENTIALS_PATH = "/var/run/pointsman/credentials"
+
+
+def secret_volumes(models: Iterable[Model]) -> list[Manifest]:
+    """The Secrets of these models, each once."""
+    names = dict.fromkeys(m.secret_ref.name for m in models if m.source and m.secret_ref)
+    return [{"name": _name("secret", n), "secret": {"secretName": n, "defaultMode": 0o440}} for n in names]
+
+
+def secret_mounts(model: Model) -> list[Manifest]:
+    """Of the container that pulls this model."""
+    if model.secret_ref is None:
+        return []
+    return [{"name": _name("secret", model.secret_ref.name), "mountPath": CREDENTIALS_PATH, "readOnly": True}]
+
+
+def claim_volumes(models: Iterable[Model]) -> list[Manifest]:
+    """The claims that models lie in, each once."""
+    return [
+        {"name": _name("claim", claim), "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for claim in _claims(models)
+    ]
+
+
+def claim_mounts(models: Iterable[Model]) -> list[Manifest]:
+    """Of a container that reads these models."""
+    return [
+        {"name": _name("claim", claim), "mountPath": f"{CLAIMS_PATH}/{claim}", "readOnly": True}
+        for claim in _claims(models)
+    ]
+
+
+def _claims(models: Iterable[Model]) -> list[str]:
+    sources = [parse_source(m.source) for m in models if m.source and m.source.startswith(SCHEME)]
+    return list(dict.fromkeys(s.claim for s in sources if isinstance(s, PvcSource)))
+
+
+def _name(kind: str, of: str) -> str:
+    """A volume's name: an object's own may be too long for one."""
+    return f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:10]}"
