@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.api import crd
+from pointsman.catalogue.catalogue import GIB, catalogue
 from pointsman.domain import attempts, flags, patience, score
+from pointsman.domain.figures import kv_bytes
 from pointsman.domain.verdict import Verdict
 from pointsman.domain.verdict_table import verdict_table
 
@@ -197,10 +199,53 @@ def failover() -> str:
     return "".join(out)
 
 
+CATALOGUE = """# The catalogue
+
+Open models whose figures are known, and where each engine gets them. `pointsman models --recommend` chooses among them,
+without a cluster:
+
+```console
+$ pointsman models --recommend --task coding --gpu 24Gi                       # a table: what fits, best first, and why
+$ pointsman models --recommend --task chat --memory 16Gi                      # without GPUs
+$ pointsman models --recommend --task analysis --gpu 80Gi --gpus 2 --context-length 128k --engine VLLM
+$ pointsman models --recommend --task coding --gpu 24Gi --pick qwen3-coder-30b -o yaml | kubectl apply -f -
+```
+
+A model is recommended when the asked context fits beside it, by the same [estimate](../how-to/gpus.md#does-it-fit) that
+the condition `Fits` gives; first those that were made for the task, among these the largest, of one engine the finest
+form that fits; on GPUs vLLM before Ollama before llama.cpp. That is all: no benchmark is in it, and a model that is not
+in the catalogue works as well. GPUs have a little less memory than their name says (an L4 of 24 GB has 22.5 GiB): ask
+with what `nvidia-smi` shows where it is close.
+
+Where the figures come from stands at the head of
+[`models.yaml`](../../operator/pointsman/catalogue/models.yaml). *Cache* is what 8,192 tokens take in 16 bits.
+
+| model | billion parameters | context | cache | tasks | weights, GiB | licence |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def catalogue_page() -> str:
+    """The page of the catalogue, its table made of the data."""
+    out = [HEAD + CATALOGUE]
+    for entry in catalogue():
+        forms = {}
+        for source in entry.sources:
+            forms.setdefault((source.form.value, entry.weights(source)), []).append(source.engine.value)
+        weights = "; ".join(f"{f} {w / GIB:.1f} ({', '.join(dict.fromkeys(e))})" for (f, w), e in forms.items())
+        cache = kv_bytes(entry.figures(entry.sources[0]), min(8192, entry.context)) / GIB
+        shown = f"{cache:.2f}" if cache else "none"
+        tasks = ", ".join(t.value for t in entry.tasks)
+        row = (entry.name, f"{entry.parameters:g}", f"{entry.context:,}", shown, tasks, weights, entry.licence)
+        out.append(f"| {' | '.join(row)} |\n")
+    return "".join(out)
+
+
 def render() -> dict[str, str]:
     """Path below docs/ → text."""
     return {
         "failover.md": failover(),
         "reference/llmbackend.md": page(crd.backend_crd()),
+        "reference/catalogue.md": catalogue_page(),
         "reference/modelroute.md": page(crd.route_crd()),
     }

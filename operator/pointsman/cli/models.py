@@ -1,4 +1,5 @@
-"""`pointsman models`: the names that clients may ask for, who answers for them, and each backend's models."""
+"""`pointsman models`: the names that clients may ask for, who answers for them, and each backend's models; with
+`--recommend`, which models of the catalogue would fit."""
 
 from __future__ import annotations
 
@@ -7,14 +8,25 @@ from typing import Any
 import click
 
 from pointsman.api import meta
+from pointsman.cli import recommending
 from pointsman.cli.output import console, print_json, table
-from pointsman.cli.place import Options, Place, options, run
+from pointsman.cli.place import Options, Place, options_with, run
 
 
-@click.command(short_help="Lists model names, and how far pulls are.")
-@options
-def models(opts: Options) -> None:
-    """Lists the model names that clients may ask for, and the models of each backend."""
+@click.command(short_help="Lists model names and pulls; recommends models.")
+@click.option("--recommend", is_flag=True, help="Chooses among the catalogue instead; needs no cluster.")
+@recommending.flags
+@options_with("yaml")
+def models(opts: Options, recommend: bool, **wish: Any) -> None:
+    """Lists the model names that clients may ask for, and the models of each backend.
+
+    With --recommend: the models of the catalogue that fit, best first; with -o yaml the LLMBackend of the one that
+    --pick names.
+    """
+    if recommend:
+        recommending.show(opts, **wish)
+        return
+    recommending.refuse(opts, wish)
     found = run(opts, _read)
     if opts.as_json:
         print_json(found)

@@ -40,6 +40,7 @@ class Options:
     admin: str | None
     gateway: str | None
     as_json: bool
+    as_yaml: bool = False
 
     @property
     def local(self) -> bool:
@@ -48,7 +49,15 @@ class Options:
 
 def options(function: F) -> F:
     """Adds the flags; the command gets them as one `Options`."""
+    return options_with()(function)
 
+
+def options_with(*formats: str) -> Callable[[F], F]:
+    """`options`, with further forms of output."""
+    return lambda function: _with_options(function, formats)
+
+
+def _with_options(function: F, formats: tuple[str, ...]) -> F:
     @click.option("-n", "--namespace", help="Namespace; the context's own when not given.")
     @click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Kubeconfig file (also $KUBECONFIG).")
     @click.option("--context", help="Context of the kubeconfig.")
@@ -56,7 +65,7 @@ def options(function: F) -> F:
         "--admin", metavar="URL", help="A gateway's admin address instead of a cluster: http://127.0.0.1:9090."
     )
     @click.option("--gateway", metavar="URL", help="A gateway's address instead of a cluster: http://127.0.0.1:8080.")
-    @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+    @click.option("-o", "--output", type=click.Choice(["table", "json", *formats]), default="table", show_default=True)
     @wraps(function)
     def wrapped(
         namespace: str | None,
@@ -67,7 +76,8 @@ def options(function: F) -> F:
         output: str,
         **rest: Any,
     ) -> Any:
-        return function(Options(kubeconfig, context, namespace, admin, gateway, output == "json"), **rest)
+        forms = (output == "json", output == "yaml")
+        return function(Options(kubeconfig, context, namespace, admin, gateway, *forms), **rest)
 
     return wrapped  # type: ignore[return-value]
 
