@@ -68,9 +68,13 @@ def free_port() -> int:
 
 async def start_command(registry: TinyRegistry, store: Path, *options: str, **env: str) -> asyncio.subprocess.Process:
     """`pointsman pull` of the model of random bytes, as a process of its own."""
+    return await start_pull(f"ollama+http://{registry.host}/demo/noise:1", store, *options, **env)
+
+
+async def start_pull(source: str, store: Path, *options: str, **env: str) -> asyncio.subprocess.Process:
+    """`pointsman pull` as a process of its own."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pointsman", "pull", f"ollama+http://{registry.host}/demo/noise:1"),
-        *("--store", str(store), "--part-size", "4Mi", *options),
+        *(sys.executable, "-m", "pointsman", "pull", source, "--store", str(store), "--part-size", "4Mi", *options),
         env={**os.environ, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

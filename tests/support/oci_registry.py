@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -67,9 +68,17 @@ class DockerRegistry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         assert self._process
         self._process.terminate()
         self._process.wait(10)
+
+    def restart(self) -> None:
+        """Ends it, breaking off what is under way, and starts it again on the same port."""
+        self._end()
+        self.__enter__()
 
     def push(self, repository: str, tag: str, layers: list[tuple[dict[str, Any], bytes]], **manifest: Any) -> str:
         """An artefact of these layers (descriptor's further fields, bytes); returns its manifest's digest."""
@@ -77,6 +86,21 @@ class DockerRegistry:
         self._blob(repository, b"{}")
         document = {"schemaVersion": 2, "mediaType": OCI, "config": EMPTY, "layers": described, **manifest}
         return self.push_manifest(repository, tag, document)
+
+    def push_file(self, repository: str, tag: str, name: str, file: Path) -> str:
+        """An artefact of one file, which need not fit into memory."""
+        with file.open("rb") as opened:
+            digest = "sha256:" + hashlib.file_digest(opened, "sha256").hexdigest()
+        started = httpx.post(f"http://{self.host}/v2/{repository}/blobs/uploads/").raise_for_status()
+        url = httpx.URL(started.headers["location"]).copy_merge_params({"digest": digest})
+        with file.open("rb") as opened:
+            httpx.put(url, content=opened, timeout=300).raise_for_status()
+        layer = {"mediaType": "application/octet-stream", "digest": digest, "size": file.stat().st_size}
+        self._blob(repository, b"{}")
+        layers = [{**layer, "annotations": {"org.opencontainers.image.title": name}}]
+        return self.push_manifest(
+            repository, tag, {"schemaVersion": 2, "mediaType": OCI, "config": EMPTY, "layers": layers}
+        )
 
     def push_manifest(self, repository: str, tag: str, document: dict[str, Any]) -> str:
         """Any manifest, of the media type that it names."""

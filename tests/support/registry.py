@@ -27,14 +27,14 @@ import re
 import shutil
 import ssl
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from aiohttp import web
+from tests.support.served import Pace
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _MEDIA = "application/vnd.ollama.image."
@@ -147,22 +147,6 @@ class Served:
     """Bytes of the blob that went out."""
 
 
-@dataclass
-class _Pace:
-    """A rate for all connections together."""
-
-    rate: float
-    _free_at: float = field(default=0.0)
-
-    async def spend(self, count: int) -> None:
-        if not self.rate:
-            return
-        now = time.monotonic()
-        self._free_at = max(self._free_at, now - 0.05) + count / self.rate
-        if self._free_at > now:
-            await asyncio.sleep(self._free_at - now)
-
-
 class TinyRegistry:
     """The server, in a thread of its own while used as a context manager."""
 
@@ -189,7 +173,7 @@ class TinyRegistry:
         self.port = port
         self._bind = bind
         self._redirect_host = redirect_host
-        self._pace = _Pace(rate)
+        self._pace = Pace(rate)
         self._token = base64.urlsafe_b64encode(os.urandom(12)).decode()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -225,6 +209,16 @@ class TinyRegistry:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it serves."""
+        return self._pace
+
+    def restart(self) -> None:
+        """Breaks off all that is under way, and serves again on the same port."""
+        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(10)
 
     async def start(self) -> None:
         """Starts it on the running loop; `with` does this in a thread."""

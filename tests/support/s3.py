@@ -48,9 +48,17 @@ class S3:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         assert self._process
         self._process.terminate()
         self._process.wait(10)
+
+    def restart(self) -> None:
+        """Ends it, breaking off what is under way, and starts it again on the same port."""
+        self._end()
+        self.__enter__()
 
     def store(self, bucket: str) -> S3Store:
         """A client of a bucket."""
