@@ -122,7 +122,7 @@ class Model(ApiModel):
     refresh: Refresh = Field(
         default=Refresh.NEVER,
         description="OnChange: the source is asked again each `pull.refreshEvery` of the installation, and what it has"
-        " by then takes the old model's place. Never: only when the annotation pointsman.dev/reconcile-now asks.",
+        " by then takes the old model's place. Never: only when the annotation pointsman.dev/reconcile-at asks.",
     )
     capabilities: Annotated[tuple[Capability, ...], Field(max_length=6)] = Field(
         default=(),
@@ -134,7 +134,8 @@ class Model(ApiModel):
         default=None,
         ge=1,
         le=100_000_000,
-        description="Tokens it takes. Longer prompts, by an estimate, go elsewhere while there is somewhere to go.",
+        description="Tokens it takes. Longer prompts, by an estimate, go elsewhere while there is somewhere to go."
+        " Engines that Pointsman runs are started with it.",
     )
     pricing: Pricing | None = Field(default=None, description="What its tokens cost, where it is not spec.pricing.")
 

@@ -16,7 +16,10 @@ from pointsman.controllers.conditions import unix
 from pointsman.controllers.own_pulls import is_pull
 from pointsman.controllers.placing import GpuView, unschedulable
 from pointsman.engines import last_words
+from pointsman.engines.base import WAIT_PREFIX
+from pointsman.engines.last_words import MEND
 from pointsman.kube.resources import Obj, is_deleting, name_of, uid_of
+from pointsman.models.errors import PullReason
 
 STUCK_SECONDS = 10.0
 """Events of a child are read only when it has not moved for this long."""
@@ -28,6 +31,9 @@ _IMAGE = frozenset(
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "ProvisioningFailed"})
 _VOLUME_WORDS = re.compile(r"persistentvolumeclaim|available persistent volumes", re.IGNORECASE)
+
+NOT_A_MODEL = PullReason.NOT_A_MODEL.exit_code
+"""How `pointsman wait-model` ends when there is something, and it is no model."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,9 @@ def _container(status: Mapping[str, Any]) -> Cause | None:
             " smaller model",
         )
     if reason == "CrashLoopBackOff" or (last.get("exitCode") and not status.get("started")):
+        if last.get("exitCode") == NOT_A_MODEL and str(status.get("name") or "").startswith(WAIT_PREFIX):
+            _, _, sentence = _short(last.get("message")).partition(": ")
+            return Cause(Reason.NOT_A_MODEL, f"{sentence or 'what was pulled is no model.'} {MEND}")
         if (known := last_words.read(str(last.get("message") or ""))) is not None:
             return Cause(known.reason, known.sentence)
         code = last.get("exitCode")

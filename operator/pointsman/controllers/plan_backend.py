@@ -30,6 +30,8 @@ from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, 
 PREDECESSOR_SECONDS = 2.0
 """How soon to look again for the children of a deleted backend of the same name."""
 LOOK = "it is time to look for a change"
+ASKED = "asked for"
+"""Why a pull is made anew."""
 CLAIM_SECONDS = 30.0
 """How soon to look again for a claim or a foreign object: neither is watched."""
 
@@ -216,7 +218,7 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
         if known is None:
             return _start(seen, store, pull, 0, "the model is not there", draft)
         if again or _due(seen, model, unix(known.checked_at), draft):
-            return _start(seen, store, pull, 0, "asked for" if again else LOOK, draft)
+            return _start(seen, store, pull, 0, ASKED if again else LOOK, draft)
         return pull
     if is_deleting(live):
         draft.again.append(PREDECESSOR_SECONDS)
@@ -229,13 +231,15 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
     if end is None:
         return pull
     if end.complete:
+        if again:
+            return _restart(seen, store, pull, 0, ASKED, draft)
         if end.outcome is None and known is None:
             return _restart(seen, store, pull, 0, "its result is lost", draft)
         if _due(seen, model, end.at, draft):
             return _restart(seen, store, pull, 0, LOOK, draft)
         return pull
     if again:
-        return _restart(seen, store, pull, 0, "asked for", draft)
+        return _restart(seen, store, pull, 0, ASKED, draft)
     if not end.permanent:
         if seen.now >= end.again_at:
             return _restart(seen, store, pull, end.round + 1, "it is time to try again", draft)
@@ -277,7 +281,8 @@ def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draf
     if store.one_node and seen.replicas and not any(_scheduled(p) for p in seen.pods):
         # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
         return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
-    manifest = pull_job.job(seen.backend, pull.model, pull.name, store, seen.settings, round_)
+    verify = why == ASKED  # somebody has a reason to ask: then nothing that lies there is taken for granted
+    manifest = pull_job.job(seen.backend, pull.model, pull.name, store, seen.settings, round_, verify=verify)
     draft.steps.append(Apply(manifest, None, why))
     return pull
 

@@ -76,9 +76,20 @@ def container(name: str, model: Model, settings: Settings, worker: Worker) -> di
     }
 
 
-def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Settings, round_: int) -> Obj:
+def job(
+    backend: LLMBackend,
+    model: Model,
+    name: str,
+    store: Store,
+    settings: Settings,
+    round_: int,
+    *,
+    verify: bool = False,
+) -> Obj:
     """Made once and never applied again: a Job's template cannot change. It follows the store to its node and carries
-    the server's node constraints, so that it never binds the volume where the server cannot run."""
+    the server's node constraints, so that it never binds the volume where the server cannot run.
+
+    `verify`: what is in the volume already is hashed again, and fetched anew where it is damaged."""
     labels = {
         meta.MANAGED_BY_LABEL: meta.MANAGED_BY,
         "app.kubernetes.io/name": "pointsman-pull",
@@ -86,6 +97,9 @@ def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Se
         meta.SOURCE_LABEL: name,
     }
     worker = Worker(settings.image, settings.image_pull_policy)
+    pulls = container(CONTAINER, model, settings, worker)
+    if verify:
+        pulls["args"].append("--verify")
     where = placement(backend.spec, store)
     where.pop("runtimeClassName", None)  # a pull needs no GPU runtime
     if not store.one_node:
@@ -96,7 +110,7 @@ def job(backend: LLMBackend, model: Model, name: str, store: Store, settings: Se
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": 30,
-        "containers": [container(CONTAINER, model, settings, worker)],
+        "containers": [pulls],
         "volumes": [
             store.volume(),
             {"name": TMP.name, "emptyDir": {}},

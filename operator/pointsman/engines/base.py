@@ -41,6 +41,8 @@ READ_BYTES_A_SECOND = 256 * 2**20
 """How fast a model is read at least."""
 GPU_SECONDS = 300
 """Time to fill a GPU's memory (80 GB) at that speed."""
+WAIT_PREFIX = "model-"
+"""How the containers begin that wait for a model."""
 HOSTNAME = "kubernetes.io/hostname"
 ALL = "100%"
 
@@ -157,7 +159,7 @@ def _wait(model: Model, worker: Worker, index: int) -> Manifest:
     if model.digest:
         args += ["--digest", model.digest]
     return {
-        "name": f"model-{index}",
+        "name": f"{WAIT_PREFIX}{index}",
         "image": worker.image,
         "imagePullPolicy": worker.pull_policy,
         "args": args,

@@ -35,6 +35,10 @@ def _form(pattern: str, reason: Reason, say: str | Callable[[re.Match[str]], str
     return _Form(re.compile(pattern, re.IGNORECASE), reason, say if callable(say) else lambda _: say)
 
 
+MEND = (
+    "Where the source is right, the volume is damaged: the annotation pointsman.dev/reconcile-at with any new value has"
+    " it verified and mended"
+)
 _SMALLER = "choose a smaller model or quantisation, a shorter context, or more GPUs or GPUs with more memory"
 
 FORMS: tuple[_Form, ...] = (
@@ -139,6 +143,12 @@ FORMS: tuple[_Form, ...] = (
         r"|unable to allocate CPU buffer|failed to allocate CPU buffer",
         Reason.OUT_OF_MEMORY,
         "the engine found too little memory: raise spec.resources.limits, or choose a smaller model",
+    ),
+    _form(
+        r"model is corrupted or incomplete|is not within the file bounds|invalid magic characters"
+        r"|failed to load model from \S+\.gguf|Error while deserializing header|file not fully covered",
+        Reason.NOT_A_MODEL,
+        f"a file of the model is damaged or cut off. {MEND}",
     ),
     _form(
         r"No space left on device",

@@ -100,6 +100,21 @@ def test_lost_result_is_fetched_again_a_known_one_is_not() -> None:
     assert [type(s) for s in plan(asked).steps] == [Apply]
 
 
+def test_who_asks_has_what_is_there_verified_too() -> None:
+    seen = with_end("Complete")
+    (name,) = seen.jobs
+    known = {"models": [{"name": "m", "pull": name, "state": "Pulled", "digest": DIGEST}]}
+    of = backend(status=known, annotations={meta.RECONCILE_ANNOTATION: "now"})
+    steps = plan(replace(seen, backend=of)).steps
+    assert [type(s) for s in steps] == [Delete, Apply]
+    (anew,) = [s.manifest for s in steps if isinstance(s, Apply)]
+    assert "--verify" in anew["spec"]["template"]["spec"]["containers"][0]["args"]
+    (first,) = [o for o in plan(replace(seen, jobs={})).steps if isinstance(o, Apply) and o.manifest["kind"] == "Job"]
+    assert "--verify" not in first.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
+    handled = backend(status={**known, "lastHandledReconcileAt": "now"}, annotations={meta.RECONCILE_ANNOTATION: "now"})
+    assert plan(replace(seen, backend=handled)).steps == ()
+
+
 def test_permanent_failure_does_not_come_back_by_itself() -> None:
     seen = with_end("Failed", NOW - 10 * LONGEST_WAIT, state="Failed", permanent=True, reason="AccessDenied")
     todo = plan(seen)

@@ -171,6 +171,17 @@ def test_last_words_of_an_engine_are_the_cause() -> None:
     assert "secret" not in cause.message
 
 
+def test_what_a_pod_found_in_place_of_its_model_is_the_cause_and_how_to_mend_it() -> None:
+    said = "NotAModel: This is no model: m.gguf does not begin as a GGUF file does; look at the source."
+    container = {"name": "model-0", "image": "i", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                 "lastState": {"terminated": {"exitCode": 23, "message": said}}}  # fmt: skip
+    cause = root_cause(None, None, [pod(ready=False, phase="Pending", initContainerStatuses=[container])], {})
+    assert cause is not None
+    assert cause.reason.value == "NotAModel"
+    assert cause.message.startswith("This is no model: m.gguf does not begin as a GGUF file does")
+    assert "pointsman.dev/reconcile-at" in cause.message
+
+
 def test_ready_and_starting_pods_have_no_cause() -> None:
     assert root_cause(None, None, [pod(), waiting("ContainerCreating")], {}) is None
 
