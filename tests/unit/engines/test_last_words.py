@@ -42,8 +42,8 @@ LINES = [
     ("World size (4) is larger than the number of available GPUs (1) in this node.", "BadConfiguration", "count to 4"),
     ("Total number of attention heads (40) must be divisible by tensor parallel size (3).", "BadConfiguration",
      "40 attention heads"),
-    ("llama_model_load: error loading model: tensor 'blk.0.attn_output.weight' data is not within the file bounds, model"
-     " is corrupted or incomplete", "NotAModel", "cut off"),
+    ("llama_model_load: error loading model: tensor 'blk.0.attn_output.weight' data is not within the file bounds,"
+     " model is corrupted or incomplete", "NotAModel", "cut off"),
     ("llama_model_load: error loading model: llama_model_loader: failed to load model from /models/junk.gguf",
      "NotAModel", "damaged"),
     ("error: invalid argument: --kv-magic", "BadConfiguration", "--kv-magic"),
