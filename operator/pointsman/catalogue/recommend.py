@@ -24,6 +24,8 @@ _ON_CPUS = (Engine.OLLAMA, Engine.LLAMA_CPP)
 _FORMS = tuple(Form)
 """From the finest to the coarsest."""
 _SPARE_GIB = 2
+TOKEN_SECRET = "hf-token"  # noqa: S105  a name
+"""The Secret with a Hub's token, in manifests of gated models."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _choice(entry: Entry, wish: Wish) -> Choice | None:
 def manifest(entry: Entry, source: Source, wish: Wish) -> dict[str, Any]:
     """An LLMBackend that serves it."""
     model: dict[str, Any] = {"name": entry.name, "source": source.source}
+    if source.gated:
+        model["secretRef"] = {"name": TOKEN_SECRET}
     model["capabilities"] = [c.value for c in entry.capabilities]
     model["contextLength"] = wish.context
     spec: dict[str, Any] = {"engine": source.engine.value, "models": [model]}

@@ -7,20 +7,20 @@ it, one a second at most. It ends by itself, also when this command is killed.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pointsman.cli.measuring import Measured, measure
 from pointsman.cli.output import EXIT_NOT_READY, EXIT_USAGE, console, fail, milliseconds, print_json
 from pointsman.cli.place import Options, Place, Unanswered, error_message, options, run
-from pointsman.cli.test import Measured, measure
 
 PAUSE_SECONDS = 1.0
 MARGIN_SECONDS = 0.25
@@ -80,10 +80,8 @@ async def _rehearse(place: Place, route: str, backend: str | None, seconds: floa
         names = ", ".join(r["name"] for r in shown["routes"]) or "none"
         raise Unanswered(f"there is no route {route} with a model name; the routes are: {names}")
     model = models[0]
-    body = json.dumps(
-        {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16, "stream": True}
-    ).encode()
-    before = await measure(place, model, body)
+    ask = partial(measure, place.chat, model, "Say hello.", 16)
+    before = await ask()
     backend = backend or before.backend
     if not backend:
         raise Unanswered(f"nobody answers for {model} now: {before.error}")
@@ -92,11 +90,11 @@ async def _rehearse(place: Place, route: str, backend: str | None, seconds: floa
     during = []
     try:
         while ends - time.monotonic() > MARGIN_SECONDS:  # one that is sent in time may well end later
-            during.append(await measure(place, model, body))
+            during.append(await ask())
             await asyncio.sleep(min(PAUSE_SECONDS, max(0.0, ends - time.monotonic())))
     finally:
         await _order(place, token, route, backend, 0)
-    after = await measure(place, model, body)
+    after = await ask()
     return Rehearsal(route, model, backend, seconds, tuple(begun["routes"]), before, tuple(during), after)
 
 
