@@ -54,7 +54,7 @@ DIAL = frozenset(("Refused", "Reset", "Cut", "ConnectTimeout", "Unreachable"))
 """What a dial, or a connection just made, to a backend that goes down comes to."""
 
 
-SOON = 1.0
+SOON = 3.0
 """Seconds within which what is sent again arrives."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 from tests.faults.attempts import Attempt
+from tests.faults.faults import End
 from tests.faults.values import Asked, Change, Down
 from tests.faults.world import CHANGING, DEAD, LIMITED, NO_NAME
 
@@ -49,6 +50,8 @@ class Evidence:
         self._crowds: dict[str, list[tuple[float, float]]] = {b: [] for b in LIMITED}
         """Of backends with a limit: from when to when each request may have held a slot. Not only while the backend did
         something: until the gateway had enough of it."""
+        self._good: dict[str, list[float]] = defaultdict(list)
+        """Backend → when it gave whole answers."""
         self._unasked: dict[str, list[float]] = defaultdict(list)
         """Backend → when it said something on an idle connection."""
         for request, list_ in attempts.items():
@@ -61,6 +64,8 @@ class Evidence:
                         first.at if first.reused else max(before, default=asked[request].at)
                     )  # a dial takes its time
                     self._crowds[a.backend].append((begin, max(a.last.done, min(after, default=asked[request].done))))
+                if End.WHOLE in a.ends:
+                    self._good[a.backend].append(a.last.done)
                 for arrival in a.arrivals:
                     if arrival.fault == "bytes while idle":
                         self._unasked[a.backend].append(arrival.done)
@@ -68,6 +73,8 @@ class Evidence:
                     model = "" if a.verdict == "Loading" else asked[request].model
                     span = (a.last.at, a.last.done + a.fault.barred_at_most)
                     self._flags[a.backend, model, FLAGS[a.verdict]].append(span)
+        for moments in self._good.values():
+            moments.sort()
         for spans in (*self._flags.values(), *self._crowds.values()):
             spans.sort()
         for down in downs:
@@ -128,6 +135,11 @@ class Evidence:
 
     def spoke_unasked(self, backend: str, begin: float, end: float) -> bool:
         return any(begin - HAZE <= at <= end + HAZE for at in self._unasked[backend])
+
+    def answered(self, backend: str, begin: float, end: float) -> bool:
+        """Did it give anybody a whole answer between the two?"""
+        good = self._good[backend]
+        return bisect_left(good, begin - BLUR) < bisect_right(good, end + BLUR)
 
     def out(self, backend: str, at: float) -> bool:
         """Unhealthy or in Probation about then."""

@@ -177,7 +177,8 @@ class Model:
 
     def _chosen(self, asked: Asked, attempt: Attempt) -> float:
         """Not before this was it decided to ask: a dial may take its time."""
-        before = [a.last.done for a in self.attempts[asked.request] if a.last.done <= attempt.arrivals[0].at]
+        others = (a for a in self.attempts[asked.request] if not a.raced)
+        before = [a.last.done for a in others if a.last.done <= attempt.arrivals[0].at]
         return max([asked.at, *before])
 
     def _nobody_else(self, asked: Asked, attempt: Attempt, at: float) -> bool:
@@ -350,6 +351,10 @@ class Model:
                 routes, patience, most = [route.model], HOLD, HELD
             else:
                 continue
+            if self.evidence.barred(move.origin, asked.model, after) not in ("", move.reason):
+                continue  # nobody waits for who is out for another reason
+            if self.evidence.answered(move.origin, asked.at, after):
+                continue  # nor is one loading who has just answered another
             waited = after - asked.at
             if waited < patience - BLUR and self._open(routes, asked.at, after) <= most:
                 self._find(asked.request, f"waited {waited:.2f} s for {move.origin} ({move.reason}) and went on")
@@ -383,7 +388,7 @@ class Model:
             move = next((m for m in from_here if not attempt.whys or m.reason in attempt.whys), None)
             if move is not None:
                 moves.remove(move)
-            elif attempt.raced:
+            elif attempt.raced or (self._world.routes[asked.model].hedges and may_race(asked)):
                 continue  # of those that run beside each other only the last to end is told of
             elif after != attempt.backend and not any(self._unseen(asked, m) for m in from_here):
                 # (It may have been asked once more, by an attempt that it never saw.)

@@ -241,3 +241,17 @@ async def test_a_client_that_leaves_is_not_held() -> None:
         assert g.meter.requests[0].status == 499
         assert g.meter.waits == [("Warmth", "Left")]
     assert not a.seen
+
+
+async def test_looks_at_who_is_loading_do_not_use_up_the_attempts_of_others() -> None:
+    made = holding("a", "b", "c", holdTimeout="800ms", maxAttempts=3)
+    async with (
+        simulated("a", LOADING) as a,
+        simulated("b", LOADING) as b,
+        simulated("c") as c,
+        gateway(table([x.backend() for x in (a, b, c)], [made])) as g,
+    ):
+        got = await chat(g.port)
+        assert (got.status, got.headers["x-pointsman-backend"]) == (200, "c")
+        assert len(a.seen) + len(b.seen) > 3, "each was looked at more than once"
+        assert got.headers["x-pointsman-attempts"] == str(len(a.seen) + len(b.seen) + 1), "and it is told"

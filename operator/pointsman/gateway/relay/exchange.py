@@ -212,7 +212,8 @@ class Exchange(Served):
         first = self.running[0]
         slow = Tried(first.lane.target, first.lane.endpoint, first.place, _SLOW, (now - first.begun) * 1000)
         ordering = self._ordering(now)
-        choice = beside(self.route, ordering, self.tried, slow, fallback=self._fallback)
+        tried = counted(self.tried, self.waiting)
+        choice = beside(self.route, ordering, tried, slow, fallback=self._fallback)
         if choice is not None:
             self.hedge_at = NEVER
             self.awake()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pointsman.domain.attempts import Tried
 from pointsman.domain.candidates import Candidate, Ordering
 from pointsman.domain.table import Backend, Endpoint
+from pointsman.domain.verdict import Verdict
 from pointsman.domain.waiting import Awaited, Wait
 from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.waiting_room import Waiter
@@ -186,7 +187,17 @@ class Waiting(Waiter):
 
 
 def counted(tried: list[Tried], waiting: Waiting | None) -> list[Tried]:
-    """The attempts that count. While a request holds for a target, one that found it loading was only a look."""
-    if waiting is None or not waiting.holding:
+    """The attempts that count. While a request holds for a target, one that found it loading was only a look; after
+    that its looks at one endpoint are one attempt: they must not use up those that others could answer."""
+    if waiting is None:
         return tried
-    return [t for t in tried if t.judged.verdict.value != "Loading"]
+    if waiting.holding:
+        return [t for t in tried if t.judged.verdict is not Verdict.LOADING]
+    later: set[tuple[int, str]] = set()
+    found = []
+    for t in reversed(tried):
+        key = (t.target.index, t.endpoint.key)
+        if t.judged.verdict is not Verdict.LOADING or key not in later:
+            found.append(t)
+            later.add(key)
+    return found[::-1]
