@@ -107,13 +107,19 @@ def _backend(body: Mapping[str, Any]) -> BackendRow:
         health=health.get("state") or "Unknown",
         latency_ms=health.get("latencyMs"),
         models=status.get("modelsSummary") or f"-/{len(spec['models'])}",
-        pods="-" if external else f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 1)}",
+        pods="-" if external else f"{status.get('readyReplicas', 0)}/{_wanted(body)}",
         why=_why(ready) or _unhealthy(health),
     )
 
 
 def _unhealthy(health: Mapping[str, Any]) -> str:
     return str(health.get("message") or "") if health.get("state") in ("Unhealthy", "Degraded") else ""
+
+
+def _wanted(body: Mapping[str, Any]) -> int:
+    """How many pods there should be."""
+    scaled = (body.get("status") or {}).get("autoscaling") or {}
+    return int(scaled.get("replicas", 0) if scaled else body["spec"].get("replicas", 1))
 
 
 def _why(ready: Mapping[str, Any]) -> str:

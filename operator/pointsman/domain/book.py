@@ -100,23 +100,34 @@ def tagged(name: str) -> str:
 class HealthBook:
     def __init__(self, on_change: Callable[[HealthChange], None] | None = None) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._known: frozenset[str] = frozenset()
+        """Backends of the table."""
         self._on_change = on_change
 
     def adopt(self, table: RoutingTable, now: float) -> None:
-        """Endpoints whose key stays keep their health, new ones are Unknown, the others are forgotten."""
+        """Endpoints whose key stays keep their health, new ones are Unknown, the others are forgotten. The first
+        pods of a backend that had none begin by a ramp."""
         entries: dict[str, _Entry] = {}
         for backend in table.backends.values():
             limits = thresholds(backend)
+            new: list[EndpointMachine] = []
+            warm = backend.engine is Engine.EXTERNAL or backend.name not in self._known
             for endpoint in backend.endpoints:
                 known = self._entries.get(endpoint.key)
                 if known is not None and known.backend.name == backend.name and not _mended(known, backend):
                     machine = known.machine
                     machine.thresholds = limits
+                    warm = warm or not machine.fresh
                 else:
                     machine = EndpointMachine(limits, now)
+                    new.append(machine)
                 machine.admit(slots(backend, endpoint, table.crew))
                 entries[endpoint.key] = _Entry(backend, endpoint, machine)
+            if not warm:
+                for machine in new:
+                    machine.begin_fresh()
         self._entries = entries
+        self._known = frozenset(table.backends)
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries

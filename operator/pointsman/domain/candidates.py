@@ -149,7 +149,9 @@ def order(route: Route, health: Health, now: float, request: Features = PLAIN, *
                 if hindrance is None:
                     usable.append(Seat(target, endpoint, machine))
                 elif hindrance.obstacle is Obstacle.RAMPING:
-                    rising.append(Seat(target, endpoint, machine))
+                    # Who held for this pod shall have it.
+                    waited = machine.fresh and route.hold is not None
+                    (usable if waited else rising).append(Seat(target, endpoint, machine))
                 else:
                     worst.append((hindrance, machine))
                     if hindrance.obstacle in _LEAST_BAD and not machine.trials and machine.has_room:

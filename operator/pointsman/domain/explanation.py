@@ -16,7 +16,7 @@ from pointsman.domain.table import Route
 
 PLACES = {
     Place.PRIORITY: "usable",
-    Place.RAMPING: "back from an outage: it gets few requests at first",
+    Place.RAMPING: "new, or back from an outage: it gets few requests at first",
     Place.TOO_LONG: "the prompt seems too long for it, but nobody else could answer",
     Place.LEAST_BAD: "nothing is usable: the least bad is tried, as fallback.whenAllUnhealthy says",
 }

@@ -139,6 +139,8 @@ def load_of(
     """What all gateways have to do with a backend now. Those that leave still finish their streams: they count, but
     nobody waits for their word."""
     requests, ages, complete = 0, [], bool(ready)
+    own: Counter[str] = Counter()
+    told: dict[str, int] = {}
     for gateway in (*ready, *leaving):
         got = received.get(gateway)
         passed = now - got.at if got is not None else 0.0
@@ -148,11 +150,17 @@ def load_of(
         if got is None or health is None:
             continue
         requests += max(0, health.requests)
+        for endpoint in health.endpoints:
+            own[endpoint.address] += endpoint.in_flight
+            if endpoint.running is not None:
+                has = endpoint.running + endpoint.waiting
+                told[endpoint.address] = max(has, told.get(endpoint.address, 0))
         if health.requests > 0:
             ages.append(0.0)
         elif health.active_at:
             ages.append(max(0.0, got.report.at - health.active_at) + passed)
-    return Load(requests, min(ages, default=None), complete)
+    elsewhere = sum(max(0, has - own[address]) for address, has in told.items())
+    return Load(requests, elsewhere, min(ages, default=None), complete)
 
 
 def fold_route(name: str, generation: int, targets: Sequence[tuple[str, str]], view: Gateways) -> RouteView:

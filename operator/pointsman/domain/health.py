@@ -24,7 +24,7 @@ from pointsman.domain.score import Score
 from pointsman.domain.verdict import Judgement, Verdict, Why
 
 RAMP_LAST = 8
-"""Requests at once that the last step of Probation admits; the first admits one."""
+"""Requests at once that the last step of a ramp admits; the first admits one."""
 UNLIMITED: Final = sys.maxsize
 FAILURE_BURDEN: Final = 4
 """Each failure in a row weighs as much as so many requests in flight."""
@@ -92,7 +92,7 @@ class EndpointMachine:
     __slots__ = (
         "_before", "_doubted_at", "_ejected_by", "_generation_failures", "_paces", "_probe_failures",
         "_probe_successes", "_ramp", "_ramp_successes", "_relapses", "_score", "advanced_at", "clear", "doubted",
-        "flags", "in_flight", "latency_ms", "limit", "load", "message", "others", "reason",
+        "flags", "fresh", "in_flight", "latency_ms", "limit", "load", "message", "others", "reason",
         "since", "state", "thresholds", "trials",
     )  # fmt: skip
 
@@ -117,6 +117,8 @@ class EndpointMachine:
         """When anything last came back for any request."""
         self.doubted = False
         """It listens, but a generation failed: only an answer brings it back, no cheap check."""
+        self.fresh = False
+        """The first pod of a backend that had none: it has yet to load its model, so it gets few requests at first."""
         self.flags = Flags()
         self.clear = True
         """True when no state, no flag and no limit stands in the way of any model: the quick answer to `hindrance`."""
@@ -132,6 +134,12 @@ class EndpointMachine:
         self._doubted_at = float("-inf")
         self._before: State | None = None
         self._ejected_by: str | None = None
+
+    def begin_fresh(self) -> None:
+        """It takes over from those who answered while there was no pod: by a ramp, as from Probation, but it is judged
+        as any other."""
+        self.fresh = True
+        self.clear = False
 
     # ---- traffic
 
@@ -282,7 +290,7 @@ class EndpointMachine:
         out = out or flags.load(now)
         if out is None and self.in_flight >= self.limit:
             return Hindrance(Obstacle.AT_LIMIT)
-        if out is None and self.state is State.PROBATION and self.trials >= self._ramp:
+        if out is None and ((self.state is State.PROBATION and self.trials >= self._ramp) or self._rises()):
             return Hindrance(Obstacle.RAMPING)
         return out
 
@@ -310,6 +318,10 @@ class EndpointMachine:
 
     # ---- inner
 
+    def _rises(self) -> bool:
+        """It is fresh, and has as many requests as this step of its ramp admits."""
+        return self.fresh and self.in_flight >= self._ramp
+
     def _failed(self, judged: Judgement, request: str, now: float) -> Transition | None:
         self._score.failed(request, judged.by_answer, now)
         if judged.why is Why.REFUSED or self.state is State.PROBATION or self._score.too_many(now):
@@ -333,6 +345,8 @@ class EndpointMachine:
         self._probe_failures = 0
         self.flags.answered(model)
         transition = None
+        if self.fresh:
+            self.fresh = not self._step()
         match self.state:
             case State.UNKNOWN:
                 transition = self._move(State.HEALTHY, "", "", now)
@@ -341,14 +355,18 @@ class EndpointMachine:
             case State.UNHEALTHY:
                 transition = self._to_probation(now)
             case State.PROBATION:
-                self._ramp_successes += 1
-                if self._ramp_successes >= self._ramp:
-                    self._ramp, self._ramp_successes = self._ramp * 2, 0
-                    if self._ramp > RAMP_LAST:
-                        self._relapses = 0
-                        transition = self._move(State.HEALTHY, "", "", now)
+                if self._step():
+                    self._relapses = 0
+                    transition = self._move(State.HEALTHY, "", "", now)
         self._expire(now)
         return transition
+
+    def _step(self) -> bool:
+        """A request was answered during the ramp; True when that was the last one it needed."""
+        self._ramp_successes += 1
+        if self._ramp_successes >= self._ramp:
+            self._ramp, self._ramp_successes = self._ramp * 2, 0
+        return self._ramp > RAMP_LAST
 
     def _probe_good(self, probe: Probed, now: float) -> Transition | None:
         self._probe_failures = 0
@@ -371,6 +389,7 @@ class EndpointMachine:
 
     def _to_probation(self, now: float) -> Transition:
         self._ramp, self._ramp_successes = 1, 0
+        self.fresh = False
         self._score.forget()
         return self._move(State.PROBATION, "", "", now)
 
@@ -392,5 +411,5 @@ class EndpointMachine:
     def _expire(self, now: float) -> bool:
         """Works out `clear`."""
         in_rotation = self.state is not State.UNHEALTHY and self.state is not State.PROBATION
-        self.clear = self.flags.expire(now) and in_rotation and self.in_flight < self.limit
+        self.clear = self.flags.expire(now) and in_rotation and self.in_flight < self.limit and not self.fresh
         return self.clear

@@ -3,7 +3,8 @@
 Decided here: when there are more pods, when fewer, when none, and why. Not here: where the figures come from
 (`folding.load_of`), who carries it out (`controllers/`).
 
-- The load is what is in flight and what waits, of all gateways. A pod is good for `target` of it.
+- The load is what is in flight and what waits, of all gateways, and what the engines tell beyond that. A pod is good
+  for `target` of it.
 - More pods come by the mean of the load over `up_window`: a burst of a second starts nothing, a real one is answered
   step by step while it lasts.
 - Pods go when the largest number that was needed in the last `down_window` is smaller, never fewer than what is in
@@ -52,10 +53,17 @@ class Load:
 
     requests: int = 0
     """In flight, and waiting for it."""
+    elsewhere: int = 0
+    """What the engines have to do beyond that, as they told last: requests of others, and our own checks. It is work,
+    but keeps nobody awake."""
     active_age: float | None = None
     """Seconds since it last had, or was wanted by, a request; None: no gateway knows of one."""
     complete: bool = False
     """Every ready gateway has just told, and there is one."""
+
+    @property
+    def work(self) -> int:
+        return self.requests + self.elsewhere
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,8 @@ class Scaler:
             # Nobody knows what was before: as if it had been what so many pods are for.
             self._loads.append((NEVER, self.replicas * policy.target))
             self._needs.append((now, self.replicas))
-        if load.requests != self._loads[-1][1]:
-            self._loads.append((now, load.requests))
+        if load.work != self._loads[-1][1]:
+            self._loads.append((now, load.work))
         while len(self._loads) > 1 and self._loads[1][0] <= now - policy.up_window:
             self._loads.popleft()
         if self._now.requests:
@@ -133,11 +141,11 @@ class Scaler:
         if before > policy.most:
             return _decision(before, policy.most, f"spec.autoscaling.maxReplicas is {policy.most}", again)
         if needed > before:
-            why = f"{load.requests} requests in flight or waiting, target {policy.target} for each pod"
+            why = f"{load.work} requests in flight or waiting, target {policy.target} for each pod"
             return _decision(before, min(needed, policy.most), why, again)
         if most_needed > needed:
             again = _sooner(again, self._needs[0][0] + policy.down_window - now)
-        fewer = max(low, most_needed, _pods(load.requests, policy))
+        fewer = max(low, most_needed, _pods(load.work, policy))
         if fewer < before and load.complete:
             return _decision(before, fewer, f"more were not needed for {length(policy.down_window)}", again)
         return Decision(before, "", again)

@@ -133,3 +133,44 @@ async def test_checks_are_no_activity() -> None:
         g.state.observe_probe(endpoint.key, good)
         g.state.observe_generation(endpoint.key, good)
         assert (said(g, "p").requests, said(g, "p").active_at) == (0, 0.0)
+
+
+async def test_a_backend_that_comes_back_takes_over_by_a_ramp() -> None:
+    """Its first request may have to wait for the model to be loaded: the others go where it is loaded."""
+    gate = Gate()
+    async with simulated("a", gate) as a, simulated("b") as b:
+        cold, warm = pods({}, ollama("p"), b.backend()), pods({"p": [a.port]}, ollama("p"), b.backend())
+        async with gateway(cold) as g:
+            await chat(g.port)
+            g.state.set_table(warm)
+            first = asyncio.create_task(chat(g.port))
+            await a.until(lambda: a.now == 1)
+            got = await asyncio.gather(*(chat(g.port) for _ in range(5)))
+            assert {x.headers["x-pointsman-backend"] for x in got} == {"b"}
+            gate.let()
+            assert (await first).headers["x-pointsman-backend"] == "p"
+            two = [asyncio.create_task(chat(g.port)) for _ in range(5)]
+            await a.until(lambda: a.now == 2)
+            gate.let(100)
+            await asyncio.gather(*two)
+            for _ in range(20):
+                assert (await chat(g.port)).headers["x-pointsman-backend"] == "p"
+            assert g.machine("p").clear
+
+
+async def test_the_ramp_turns_nobody_away_who_has_nowhere_else_to_go() -> None:
+    gate = Gate()
+    async with simulated("a", gate) as a, gateway(pods({}, ollama("p"))) as g:
+        assert (await chat(g.port)).status == 503
+        g.state.set_table(pods({"p": [a.port]}, ollama("p")))
+        tasks = [asyncio.create_task(chat(g.port)) for _ in range(4)]
+        await a.until(lambda: a.now == 4)
+        gate.let(4)
+        assert {x.status for x in await asyncio.gather(*tasks)} == {200}
+
+
+async def test_a_pod_beside_a_warm_one_needs_no_ramp() -> None:
+    async with simulated("a") as a, simulated("c") as c, gateway(pods({"p": [a.port]}, ollama("p"))) as g:
+        assert not g.machine("p").fresh, "a gateway that starts finds what is there"
+        g.state.set_table(pods({"p": [a.port, c.port]}, ollama("p")))
+        assert not g.machine("p", 1).fresh

@@ -29,7 +29,7 @@ class Run:
         """What the gateways say, now and each second of `seconds`. Gives the number after that."""
         until = self.now + seconds
         while True:
-            load = Load(requests, 0.0 if requests else age, complete)
+            load = Load(requests, 0, 0.0 if requests else age, complete)
             self.scaler.observe(load, self.policy, self.now)
             decision = self.scaler.decide(self.policy, self.now)
             if decision.replicas != self.scaler.replicas:
@@ -141,6 +141,20 @@ def test_the_last_pod_stays_while_a_gateway_is_silent() -> None:
     assert run.say(0, age=0.0, complete=False, seconds=2000) == 1
 
 
+def test_what_an_engine_does_for_others_brings_pods_but_keeps_none() -> None:
+    run = Run(ZERO)
+    for _ in range(20):
+        run.scaler.observe(Load(2, 14, 0.0, True), ZERO, run.now)
+        run.scaler.replicas = run.scaler.decide(ZERO, run.now).replicas
+        run.later(1)
+    assert run.scaler.replicas == 2
+    for _ in range(620):
+        run.scaler.observe(Load(0, 4, None, True), ZERO, run.now)
+        run.scaler.replicas = run.scaler.decide(ZERO, run.now).replicas
+        run.later(1)
+    assert run.scaler.replicas == 0
+
+
 def test_all_pods_go_at_once_when_nobody_asks() -> None:
     run = Run(Policy(least=0, most=6, target=8, idle_after=60))
     assert run.say(40, seconds=20) == 5
@@ -161,7 +175,7 @@ def test_it_says_when_to_look_again() -> None:
     run = Run(ZERO, start=0.0)
     run.say(0, age=100.0)
     run.later(20)
-    run.scaler.observe(Load(0, 120.0, True), ZERO, run.now)
+    run.scaler.observe(Load(0, 0, 120.0, True), ZERO, run.now)
     again = run.scaler.decide(ZERO, run.now).again
     assert again is not None
     assert again <= 300
@@ -190,7 +204,7 @@ def numbers(
     scaler, now, out = Scaler(start), 1000.0, []
     scaler.warm_since = now
     for wait, requests, complete in trace:
-        scaler.observe(Load(requests + extra, 0.0 if requests + extra else None, complete), policy, now)
+        scaler.observe(Load(requests + extra, 0, 0.0 if requests + extra else None, complete), policy, now)
         scaler.replicas = scaler.decide(policy, now).replicas
         out.append((now, scaler.replicas))
         now += wait
