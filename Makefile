@@ -68,6 +68,10 @@ faults: setup ## 100,000 requests under random faults, then the same while the c
 	@$(RUN) python -m tests.faults --write
 	@$(RUN) python -m tests.faults --reload --write
 
+.PHONY: pulls
+pulls: setup programs ## 2 GB from every kind of source: killed at random moments, shared, beside ollama pull; writes the figures
+	@$(RUN) python -m tests.pulls --write
+
 .PHONY: lint
 lint: setup ## ruff and the import contracts
 	@$(RUN) ruff check

@@ -19,6 +19,8 @@ _COMMANDS = {
     "operator": "pointsman.cli.operator",
     "pull": "pointsman.cli.pull",
     "wait-model": "pointsman.cli.wait_model",
+    "prune": "pointsman.cli.prune",
+    "rm": "pointsman.cli.rm",
 }
 
 

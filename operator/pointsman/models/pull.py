@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,7 @@ from pointsman.models.ensure import Ensurer
 from pointsman.models.errand import Errand, Goal, Published
 from pointsman.models.errands import errand_for
 from pointsman.models.errors import PullError, PullReason
+from pointsman.models.occupancy import pulling
 from pointsman.models.partial import allocated_bytes
 from pointsman.models.progress import Meter
 from pointsman.models.retry import Clockwork, RetryPolicy
@@ -165,7 +167,12 @@ class _Pull:
 
     async def run(self) -> Pulled:
         self._tell()
-        await in_thread(self._errand.prepare)
+        with ExitStack() as held:
+            await in_thread(self._errand.prepare)
+            await in_thread(held.enter_context, pulling(self._request.store))
+            return await self._run()
+
+    async def _run(self) -> Pulled:
         model = None if self._request.verify else await in_thread(self._errand.find)
         if model is None:
             model = await self._fetch_and_publish()
