@@ -33,6 +33,7 @@ COMPILED = (
     "domain/health.py",
     "domain/pace.py",
     "domain/patience.py",
+    "domain/ramp.py",
     "domain/rules.py",
     "domain/score.py",
     "domain/strategies/auto.py",

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.compiling import compile_table
-from pointsman.domain.health import Probed, ProbeOutcome
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.report import GatewayReport, decode
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.gateway.admin import Admin

@@ -19,7 +19,8 @@ from tests.support.engine import Engine, Reply, until
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.compiling import compile_table
 from pointsman.domain.engine_load import EngineLoad
-from pointsman.domain.health import Probed, ProbeOutcome, State
+from pointsman.domain.health import State
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.table import Backend, PodEndpoint, RoutingTable, SecretValue
 from pointsman.gateway.probes.cheap import probe
 from pointsman.gateway.probes.client import ProbeClient

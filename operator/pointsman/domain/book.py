@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pointsman.api.engine import Engine
 from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.flags import Hindrance
-from pointsman.domain.health import UNLIMITED, EndpointMachine, Probed, State, Thresholds, Transition
+from pointsman.domain.health import UNLIMITED, EndpointMachine, State, Thresholds, Transition
+from pointsman.domain.probed import Probed
 from pointsman.domain.sharing import Crew
 from pointsman.domain.table import Backend, Endpoint, RoutingTable
 from pointsman.domain.verdict import Judgement, Why

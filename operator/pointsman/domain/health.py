@@ -2,9 +2,9 @@
 
     Unknown → Healthy ⇄ Degraded → Unhealthy → Probation → Healthy
 
-Beside the state stand flags (`flags.py`) and the score of real answers (`score.py`). Decided here: when the state
-changes, and which verdict does what. Not here: what an outcome means (`judging.py`) and who goes first
-(`candidates.py`).
+Beside the state stand flags (`flags.py`), the score of real answers (`score.py`) and the way back (`ramp.py`). Decided
+here: when the state changes, and which verdict does what. Not here: what an outcome means (`judging.py`) and who goes
+first (`candidates.py`).
 
 Invariants: time comes in as an argument (seconds of any one clock); a verdict that does not count leaves the state
 alone; every change of state is returned as a `Transition`.
@@ -20,16 +20,14 @@ from typing import Final
 from pointsman.domain.engine_load import EngineLoad
 from pointsman.domain.flags import ANY_MODEL, Flags, Hindrance, Obstacle
 from pointsman.domain.pace import Pace
+from pointsman.domain.probed import Probed, ProbeOutcome
+from pointsman.domain.ramp import Ramp
 from pointsman.domain.score import Score
 from pointsman.domain.verdict import Judgement, Verdict, Why
 
-RAMP_LAST = 8
-"""Requests at once that the last step of a ramp admits; the first admits one."""
 UNLIMITED: Final = sys.maxsize
 FAILURE_BURDEN: Final = 4
 """Each failure in a row weighs as much as so many requests in flight."""
-RELAPSES_COUNTED = 3
-"""Each relapse out of Probation doubles the good probes that are wanted, this many times at most."""
 
 
 class State(StrEnum):
@@ -38,33 +36,6 @@ class State(StrEnum):
     DEGRADED = "Degraded"
     UNHEALTHY = "Unhealthy"
     PROBATION = "Probation"
-
-
-class ProbeOutcome(StrEnum):
-    OK = "Ok"
-    FAILED = "Failed"
-    TIMED_OUT = "TimedOut"
-    BUSY = "Busy"
-    LOADING = "Loading"
-    DENIED = "Denied"
-    UNSUPPORTED = "Unsupported"
-    """The server answers but does not know the path (404, 405)."""
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What one probe found."""
-
-    outcome: ProbeOutcome
-    started: float
-    """When the probe began, by the clock of the machine."""
-    latency_ms: float | None = None
-    missing: frozenset[str] | None = None
-    """Models (as the engine calls them) that should be there and are not; None when the probe cannot tell."""
-    retry_after: float | None = None
-    reason: str = ""
-    """One PascalCase word for a failure, such as `Refused`; a default follows from the outcome."""
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +62,7 @@ class EndpointMachine:
 
     __slots__ = (
         "_before", "_doubted_at", "_ejected_by", "_generation_failures", "_paces", "_probe_failures",
-        "_probe_successes", "_ramp", "_ramp_successes", "_relapses", "_score", "advanced_at", "clear", "doubted",
+        "_probe_successes", "_ramp", "_score", "advanced_at", "clear", "doubted",
         "flags", "fresh", "in_flight", "latency_ms", "limit", "load", "message", "others", "reason",
         "since", "state", "thresholds", "trials",
     )  # fmt: skip
@@ -127,9 +98,7 @@ class EndpointMachine:
         """By model, as the engine calls it."""
         self._probe_failures = 0
         self._probe_successes = 0
-        self._ramp = 1
-        self._ramp_successes = 0
-        self._relapses = 0
+        self._ramp = Ramp()
         self._generation_failures = 0
         self._doubted_at = float("-inf")
         self._before: State | None = None
@@ -290,7 +259,7 @@ class EndpointMachine:
         out = out or flags.load(now)
         if out is None and self.in_flight >= self.limit:
             return Hindrance(Obstacle.AT_LIMIT)
-        if out is None and ((self.state is State.PROBATION and self.trials >= self._ramp) or self._rises()):
+        if out is None and ((self.state is State.PROBATION and not self._ramp.admits(self.trials)) or self._rises()):
             return Hindrance(Obstacle.RAMPING)
         return out
 
@@ -320,7 +289,7 @@ class EndpointMachine:
 
     def _rises(self) -> bool:
         """It is fresh, and has as many requests as this step of its ramp admits."""
-        return self.fresh and self.in_flight >= self._ramp
+        return self.fresh and not self._ramp.admits(self.in_flight)
 
     def _failed(self, judged: Judgement, request: str, now: float) -> Transition | None:
         self._score.failed(request, judged.by_answer, now)
@@ -346,7 +315,7 @@ class EndpointMachine:
         self.flags.answered(model)
         transition = None
         if self.fresh:
-            self.fresh = not self._step()
+            self.fresh = not self._ramp.succeeded()
         match self.state:
             case State.UNKNOWN:
                 transition = self._move(State.HEALTHY, "", "", now)
@@ -355,18 +324,10 @@ class EndpointMachine:
             case State.UNHEALTHY:
                 transition = self._to_probation(now)
             case State.PROBATION:
-                if self._step():
-                    self._relapses = 0
+                if self._ramp.succeeded():
                     transition = self._move(State.HEALTHY, "", "", now)
         self._expire(now)
         return transition
-
-    def _step(self) -> bool:
-        """A request was answered during the ramp; True when that was the last one it needed."""
-        self._ramp_successes += 1
-        if self._ramp_successes >= self._ramp:
-            self._ramp, self._ramp_successes = self._ramp * 2, 0
-        return self._ramp > RAMP_LAST
 
     def _probe_good(self, probe: Probed, now: float) -> Transition | None:
         self._probe_failures = 0
@@ -378,7 +339,7 @@ class EndpointMachine:
         transition = None
         if self.state is State.UNHEALTHY and not self.doubted:
             self._probe_successes += 1
-            if self._probe_successes >= self.thresholds.success << min(self._relapses, RELAPSES_COUNTED):
+            if self._probe_successes >= self._ramp.probes_wanted(self.thresholds.success):
                 transition = self._to_probation(now)
         elif self.state is State.UNKNOWN and probe.outcome is ProbeOutcome.OK:
             transition = self._move(State.HEALTHY, "", "", now)
@@ -388,7 +349,7 @@ class EndpointMachine:
         return transition
 
     def _to_probation(self, now: float) -> Transition:
-        self._ramp, self._ramp_successes = 1, 0
+        self._ramp.begin()
         self.fresh = False
         self._score.forget()
         return self._move(State.PROBATION, "", "", now)
@@ -399,7 +360,7 @@ class EndpointMachine:
             return None
         self._before, self._ejected_by = (self.state, request) if request is not None else (None, None)
         if self.state is State.PROBATION:
-            self._relapses += 1
+            self._ramp.relapsed()
         return self._move(State.UNHEALTHY, reason, message, now)
 
     def _move(self, new: State, reason: str, message: str, now: float) -> Transition:

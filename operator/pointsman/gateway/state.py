@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pointsman.domain.book import HealthBook, HealthChange
 from pointsman.domain.candidates import target_states
 from pointsman.domain.engine_load import EngineLoad
-from pointsman.domain.health import Probed, State
+from pointsman.domain.health import State
+from pointsman.domain.probed import Probed
 from pointsman.domain.report import (
     BackendHealth,
     EndpointHealth,

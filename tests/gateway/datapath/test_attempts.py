@@ -12,7 +12,7 @@ from tests.support.running_gateway import external, gateway, ollama, route, tabl
 from tests.support.upstream import Upstream, says
 
 from pointsman.domain.candidates import order
-from pointsman.domain.health import Probed, ProbeOutcome
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.gateway.insight.events import HealthChanged
 from pointsman.simulator.behaviour import Act, Behaviour, Pause, answers, sends, streams
 from pointsman.simulator.connection import Connection, Request

@@ -11,7 +11,7 @@ from tests.support.running_gateway import Running, gateway, ollama, route, table
 from tests.support.simulated import Gate, Simulated, simulated
 
 from pointsman.api.objects import LLMBackend, ModelRoute
-from pointsman.domain.health import Probed, ProbeOutcome
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.report import BackendHealth, decode
 from pointsman.domain.table import RoutingTable
 from pointsman.gateway.insight.events import Wanted

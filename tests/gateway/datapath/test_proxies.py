@@ -17,7 +17,8 @@ from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, ollama, route, table
 from tests.support.upstream import says
 
-from pointsman.domain.health import Probed, ProbeOutcome, State
+from pointsman.domain.health import State
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.proxies import Proxies, Proxy, read_proxies
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.gateway.probes.cheap import probe

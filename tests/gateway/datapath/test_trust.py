@@ -12,7 +12,8 @@ from tests.support.raw_client import chat
 from tests.support.running_gateway import external, gateway, route, table
 from tests.support.upstream import says
 
-from pointsman.domain.health import Probed, ProbeOutcome, State
+from pointsman.domain.health import State
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.domain.trust import Trust
 from pointsman.gateway.probes.cheap import probe

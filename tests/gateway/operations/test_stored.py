@@ -16,7 +16,7 @@ from tests.support.running_gateway import Running, gateway, route, table
 from tests.support.simulated import Gate, Simulated, simulated
 
 from pointsman.api.objects import ModelRoute
-from pointsman.domain.health import Probed, ProbeOutcome
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.gateway.limits import Limits
 from pointsman.simulator.behaviour import Act, Behaviour, answers, sends, streams
 

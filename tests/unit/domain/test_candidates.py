@@ -11,7 +11,7 @@ from tests.support.running_gateway import external, ollama, route, table
 from pointsman.domain.book import HealthBook, missing_from
 from pointsman.domain.candidates import Barred, Ordering, Place, order, target_states
 from pointsman.domain.failure import fault
-from pointsman.domain.health import Probed, ProbeOutcome
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.table import RefProblem, RoutingTable
 from pointsman.domain.verdict import Judgement, Verdict, Why
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pointsman.domain.failure import fault
 from pointsman.domain.generation import FOREVER, LEFT_ALONE_INTERVALS, keep_alive, pause
-from pointsman.domain.health import EndpointMachine, Probed, ProbeOutcome, State, Thresholds
+from pointsman.domain.health import EndpointMachine, State, Thresholds
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.table import GenerationPolicy
 from pointsman.domain.verdict import Why
 

@@ -15,15 +15,8 @@ from pointsman.domain.flags import (
     RETRY_AFTER_MAX_SECONDS,
     Obstacle,
 )
-from pointsman.domain.health import (
-    FAILURE_BURDEN,
-    EndpointMachine,
-    Probed,
-    ProbeOutcome,
-    State,
-    Thresholds,
-    Transition,
-)
+from pointsman.domain.health import FAILURE_BURDEN, EndpointMachine, State, Thresholds, Transition
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.score import WINDOW_SECONDS
 from pointsman.domain.verdict import EMPTY, Judgement, Verdict, Why
 

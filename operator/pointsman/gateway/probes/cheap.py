@@ -19,8 +19,8 @@ import msgspec
 
 from pointsman.api.engine import Engine
 from pointsman.domain.book import missing_from
-from pointsman.domain.health import Probed, ProbeOutcome
 from pointsman.domain.judging import UNREADABLE
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Why
 from pointsman.gateway.probes.client import ProbeClient, Unanswered

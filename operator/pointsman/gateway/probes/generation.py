@@ -22,8 +22,9 @@ import msgspec
 from pointsman.api.engine import Engine
 from pointsman.domain.book import credential_version, tagged
 from pointsman.domain.generation import hindered, keep_alive
-from pointsman.domain.health import EndpointMachine, Probed, ProbeOutcome
+from pointsman.domain.health import EndpointMachine
 from pointsman.domain.judging import UNREADABLE, judge_status
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.table import Backend, Endpoint, GenerationPolicy
 from pointsman.domain.verdict import Judgement, Verdict, Why
 from pointsman.gateway.probes.client import Answer, ProbeClient, Unanswered

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from pointsman.domain.engine_load import tells
 from pointsman.domain.generation import LOOK_AGAIN, pause
-from pointsman.domain.health import ProbeOutcome
+from pointsman.domain.probed import ProbeOutcome
 from pointsman.domain.proxies import NO_PROXIES, Proxies
 from pointsman.domain.table import Backend, Endpoint, GenerationPolicy
 from pointsman.gateway.insight.events import Event, TableChanged

@@ -21,7 +21,7 @@ from pointsman.api import meta
 from pointsman.api.engine import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.compiling import compile_table
-from pointsman.domain.health import ProbeOutcome
+from pointsman.domain.probed import ProbeOutcome
 from pointsman.domain.references import references
 from pointsman.domain.sharing import Crew, crew
 from pointsman.domain.table import PodEndpoint, RoutingTable, SecretValue

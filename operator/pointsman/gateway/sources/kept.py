@@ -25,7 +25,8 @@ from pathlib import Path
 
 import msgspec
 
-from pointsman.domain.health import Probed, ProbeOutcome, State
+from pointsman.domain.health import State
+from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.report import FallbackEvent
 from pointsman.gateway.sources.discovery import Discovery
 from pointsman.gateway.sources.findings import Finding, Sighting
