@@ -59,6 +59,7 @@ COMPILED = (
     "gateway/relay/client.py",
     "gateway/relay/datapath.py",
     "gateway/relay/exchange.py",
+    "gateway/relay/giving_up.py",
     "gateway/relay/learnt.py",
     "gateway/relay/lookup.py",
     "gateway/relay/replies.py",

@@ -1,7 +1,8 @@
 """One request from its arrival to the last byte of its answer: attempts, of which one is relayed.
 
-Decided here: the order of steps, and what the client gets when nobody answered. Not here: who is asked next
-(`domain/attempts.py`), how an attempt goes (`attempt.py`), sockets (`front/server.py`, `upstream/connection.py`).
+Decided here: the order of steps. Not here: who is asked next (`domain/attempts.py`), how an attempt goes
+(`attempt.py`), what the client gets when nobody answered (`giving_up.py`), sockets (`front/server.py`,
+`upstream/connection.py`).
 
 Invariants: every exchange finishes exactly once (`finish`); after `commit` no attempt is begun, and none but the one
 that committed is running.
@@ -15,12 +16,11 @@ from pointsman.dialects.features import RequestFeatures
 from pointsman.dialects.operation import Operation
 from pointsman.dialects.request import ChatRequest
 from pointsman.dialects.usage import Usage
-from pointsman.domain.attempts import Tried, all_empty, blameless, left_behind, next_attempt, surrender
+from pointsman.domain.attempts import Tried, blameless, left_behind, next_attempt
 from pointsman.domain.candidates import Candidate, Ordering, Place, order
 from pointsman.domain.failure import fault
 from pointsman.domain.features import PLAIN
 from pointsman.domain.hedging import allowance, beside
-from pointsman.domain.judging import message_in
 from pointsman.domain.table import Endpoint, Target
 from pointsman.domain.verdict import SUCCESS, Judgement, Verdict, Why
 from pointsman.domain.waiting import Awaited, Wait, wanted, worth_waiting
@@ -29,6 +29,7 @@ from pointsman.gateway.relay import replies
 from pointsman.gateway.relay.answers import Refusal
 from pointsman.gateway.relay.attempt import NEVER, Attempt
 from pointsman.gateway.relay.client import Client, Served
+from pointsman.gateway.relay.giving_up import give_up, pass_refusal
 from pointsman.gateway.relay.timing import timing
 from pointsman.gateway.relay.waiting import Waiting, counted
 from pointsman.gateway.upstream.roster import Entry, Lane
@@ -43,15 +44,14 @@ _SLOW: Final = fault(Why.SLOW_FIRST_TOKEN)
 _OUTRUN: Final = fault(Why.OUTRUN)
 _NOBODY: Final = Ordering((), ())
 _NOTHING: Final[frozenset[tuple[Awaited, int]]] = frozenset()
-_NOBODY_ASKED: Final = Judgement(Verdict.FAILURE, Why.UNREACHABLE)
 
 
 class Exchange(Served):
     __slots__ = (
-        "_committed", "_done", "_empty", "_entry", "_fallback", "_features", "_headers", "_last", "_overhead_us",
-        "_roster", "_status", "_unfit", "_waited", "client", "clock", "hedge_at", "id", "keep_alive", "limits",
-        "mark", "operation", "path", "paused", "request", "route", "running", "started", "state", "total_at",
-        "trace", "tried", "waiting",
+        "_committed", "_done", "_entry", "_fallback", "_features", "_headers", "_overhead_us",
+        "_roster", "_waited", "client", "clock", "empty", "hedge_at", "id", "keep_alive", "last", "limits",
+        "mark", "operation", "path", "paused", "request", "route", "running", "started", "state", "status", "total_at",
+        "trace", "tried", "unfit", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -87,14 +87,14 @@ class Exchange(Served):
         self.started = started
         self._waited = 0.0
         """Seconds spent waiting for backends, which are not our overhead."""
-        self._last: Attempt | None = None
+        self.last: Attempt | None = None
         """Of all attempts, the last that was begun; in the end the one whose answer the client got."""
-        self._unfit: tuple[Refusal, Attempt] | None = None
+        self.unfit: tuple[Refusal, Attempt] | None = None
         """The first refusal that was not the caller's fault, and whose."""
-        self._empty: Refusal | None = None
+        self.empty: Refusal | None = None
         self._committed = False
         self._done = False
-        self._status = 200
+        self.status = 200
         self._overhead_us = 0
         self.hedge_at = NEVER
         """When another target is asked beside the one that is slow to begin."""
@@ -176,7 +176,7 @@ class Exchange(Served):
 
     def ask(self, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, now: float) -> None:
         if choice is None or now >= self.total_at:
-            self._give_up(ordering, now)
+            give_up(self, ordering, now)
             return
         candidate, endpoint = choice
         self._tell_fallback(ordering, candidate.target)
@@ -188,7 +188,7 @@ class Exchange(Served):
         return self.path.learnt.narrow(ordering, self.operation, self.request, now)
 
     def _attempt(self, lane: Lane, place: Place, now: float, beside: bool = False) -> None:
-        self._last = attempt = Attempt(self, lane, place, now, beside)
+        self.last = attempt = Attempt(self, lane, place, now, beside)
         self.running.append(attempt)
         self.mark = now
         attempt.start()
@@ -237,8 +237,8 @@ class Exchange(Served):
         """A whole, good answer."""
         if self.waiting is not None:
             self.waiting.answered()
-        extra = self._provenance(attempt, now)
-        self.client.reply(replies.whole(200, content_type, extra, body, self._alive()))
+        extra = self.provenance(attempt, now)
+        self.client.reply(replies.whole(200, content_type, extra, body, self.alive()))
 
     def commit(self, attempt: Attempt, content_type: bytes) -> None:
         """The head of the answer goes out."""
@@ -249,7 +249,7 @@ class Exchange(Served):
         if attempt.beside:
             self._tell_fallback(_NOBODY, attempt.lane.target)
         self.forget_body()
-        extra = self._provenance(attempt, self.clock())
+        extra = self.provenance(attempt, self.clock())
         waiting = self.waiting
         if waiting is None:
             self.client.begin(content_type, extra, self.keep_alive)
@@ -272,65 +272,21 @@ class Exchange(Served):
             self.path.learnt.unknown.add(attempt.lane.target.backend.name, self.operation.name, self.mark)
         if answer is not None:
             if judged.why is Why.EMPTY:
-                self._empty = answer
-            elif judged.verdict is Verdict.UNFIT and self._unfit is None:
-                self._unfit = answer, attempt
+                self.empty = answer
+            elif judged.verdict is Verdict.UNFIT and self.unfit is None:
+                self.unfit = answer, attempt
         if judged.verdict is Verdict.CALLER and answer is not None:
             self._stop_all(_OUTRUN)
-            self._pass_refusal(attempt, answer, judged)
+            pass_refusal(self, attempt, answer, judged)
         elif not self.running:
             self.next()
 
     # ---- the end
 
-    def _give_up(self, ordering: Ordering, now: float) -> None:
-        tried = self.tried
-        if self._empty is not None and self._last is not None and all_empty(tried):
-            self._pass_refusal(self._last, self._empty, tried[-1].judged, b"x-pointsman-verdict: EmptyAnswer\r\n")
-            return
-        if self._unfit is not None and all(t.judged.verdict is Verdict.UNFIT for t in tried):
-            answer, attempt = self._unfit
-            self._pass_refusal(attempt, answer, tried[0].judged)
-            return
-        given = surrender(self.request.model, tried, ordering.excluded, now, late=now >= self.total_at)
-        self._last = None
-        if self._head_sent():
-            self.client.end(self._error_event(given.message, given.code))
-        else:
-            self._status = given.status
-            self.client.reply(replies.surrendered(given, tried, self.id, self._alive(), self._notes()))
-        self.finish(tried[-1].judged if tried else _NOBODY_ASKED, None, now)
-
-    def _pass_refusal(self, attempt: Attempt, answer: Refusal, judged: Judgement, extra: bytes = b"") -> None:
-        """What a backend said is what the client gets."""
-        now = self.clock()
-        extra = self._provenance(attempt, now) + extra
-        if self._head_sent():
-            self.client.write(replies.as_comments(extra))
-            self.client.end(answer.body if answer.status == 200 else self._as_event(answer))
-        else:
-            self._status = answer.status
-            self.client.reply(
-                replies.whole(answer.status, answer.content_type or replies.JSON, extra, answer.body, self._alive())
-            )
-        self.finish(judged, None, now)
-
-    def _head_sent(self) -> bool:
-        """The client was kept patient: it has its status already."""
-        return self.waiting is not None and self.waiting.head_sent
-
-    def _as_event(self, answer: Refusal) -> bytes:
-        message = message_in(answer.body) or f"the backend answered with status {answer.status}"
-        return self._error_event(message, None)
-
-    def _error_event(self, message: str, code: str | None) -> bytes:
-        """The last event of a stream that was begun to keep the client patient, in the client's dialect."""
-        return self.operation.open_stream(self.request).error_event(message, "upstream_error", code)
-
-    def _provenance(self, attempt: Attempt, now: float) -> bytes:
-        self._last = attempt
+    def provenance(self, attempt: Attempt, now: float) -> bytes:
+        self.last = attempt
         self._overhead_us = overhead = int((now - self.started - self._waited) * 1e6)
-        notes = b"" if attempt.place is not Place.LEAST_BAD and not self.once else self._notes(attempt.place)
+        notes = b"" if attempt.place is not Place.LEAST_BAD and not self.once else self.notes(attempt.place)
         lane = attempt.lane
         ms = (now - attempt.begun) * 1000
         if not self.tried:
@@ -343,12 +299,12 @@ class Exchange(Served):
             len(self.tried) + len(self.running), overhead, self.id, notes,
         )  # fmt: skip
 
-    def _notes(self, place: Place = Place.PRIORITY) -> bytes:
+    def notes(self, place: Place = Place.PRIORITY) -> bytes:
         """Header lines of a request that did not go the usual way."""
         notes = b"x-pointsman-trial: LeastBad\r\n" if place is Place.LEAST_BAD else b""
         return notes + b"x-pointsman-replay: none\r\n" if self.once else notes
 
-    def _alive(self) -> bool:
+    def alive(self) -> bool:
         return self.keep_alive and not self.path.leaving
 
     def name(self) -> str:
@@ -360,11 +316,11 @@ class Exchange(Served):
         if len(tried) > 1:
             self.path.health.withdraw([e.key for e in blameless(tried)], self.name(), now)
         good = judged is SUCCESS
-        last = self._last
+        last = self.last
         name, model = self._entry.name, self.request.model
         self.path.finished(
             RequestRecord(
-                self.name(), self.route.name, name, self._status, self.request.stream,
+                self.name(), self.route.name, name, self.status, self.request.stream,
                 (now - self.started) * 1000, len(tried) + good, last.lane.target.backend.name if last else "",
                 "Success" if good else judged.verdict.value, "Answered" if good else judged.why.value,
                 last.first_token_ms if last else None, self._overhead_us,
@@ -374,8 +330,8 @@ class Exchange(Served):
             ),
         )  # fmt: skip
         # The attempts know their exchange: without this only the garbage collector would end both.
-        self._last = None
-        self._unfit = None
+        self.last = None
+        self.unfit = None
         self.waiting = None
         self.client.finished(now)
 
@@ -387,9 +343,9 @@ class Exchange(Served):
             if self.waiting is not None:
                 self.waiting.end("Left", self.mark)
             self._stop_all(_CLIENT_GONE)
-            self._status = _GONE
+            self.status = _GONE
             if not self._committed:
-                self._last = None
+                self.last = None
             self.finish(_CLIENT_GONE, None, self.mark)
 
     def client_slow(self, slow: bool) -> None:
