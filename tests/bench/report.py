@@ -164,7 +164,8 @@ def _json(found: Comparison) -> list[str]:
     return [
         "## A chat request, JSON",
         "",
-        f"982 bytes there, {len(mock.ANSWER)} bytes back, keep-alive, 32 connections that never pause.",
+        f"982 bytes there on average, each prompt another than the 60 before it; {len(mock.ANSWER)} bytes back,"
+        " keep-alive, 32 connections that never pause.",
         "",
         "| gateway | CPU µs/request | of Envoy's | of vllm-router's | requests/s | memory (PSS) | what it does |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
