@@ -14,6 +14,8 @@ from tests.bench.process import LOAD_CORE, Process
 
 CHAT_BYTES = 982
 LONG_BYTES = 1_000_000
+PROMPTS = 61
+"""Prompts that differ in text and length: no gateway can answer for one with what it learnt of another."""
 PATH = "/v1/chat/completions"
 
 
@@ -37,8 +39,14 @@ class Seen:
     p99_us: float
 
 
-def body(stream: bool, size: int = CHAT_BYTES, model: str = "chat") -> bytes:
-    """A chat request of so many bytes."""
+def bodies(load: Load) -> list[bytes]:
+    """Requests of `load.size` bytes on average, each with another prompt; two of those that are large."""
+    count = PROMPTS if load.size < LONG_BYTES else 2
+    return [body(load.stream, load.size + 4 * (n - count // 2), load.model, number=n) for n in range(count)]
+
+
+def body(stream: bool, size: int = CHAT_BYTES, model: str = "chat", number: int = 0) -> bytes:
+    """A chat request of so many bytes; the `number` stands in its prompt."""
     value = {
         "model": model,
         "messages": [
@@ -49,7 +57,7 @@ def body(stream: bool, size: int = CHAT_BYTES, model: str = "chat") -> bytes:
         "max_tokens": 256,
         "stream": stream,
     }
-    sentence = "Tell me about the switches of a railway yard and who sets them. "
+    sentence = f"Tell me about switch {number} of a railway yard and who sets it. "
     room = size - len(json.dumps(value))
     value["messages"][1]["content"] = (sentence * (room // len(sentence) + 1))[:room]  # type: ignore[index]
     return json.dumps(value).encode()
@@ -61,7 +69,10 @@ def wrk(port: int, load: Load, scratch: Path) -> Seen:
     lines = [
         'wrk.method = "POST"',
         'wrk.headers["Content-Type"] = "application/json"',
-        f"wrk.body = [==[{body(load.stream, load.size, load.model).decode()}]==]",
+        f"local bodies = {{{', '.join(f'[==[{b.decode()}]==]' for b in bodies(load))}}}",
+        "local requests, turn = {}, 0",
+        "init = function() for n, body in ipairs(bodies) do requests[n] = wrk.format(nil, nil, nil, body) end end",
+        "request = function() turn = turn % #requests + 1; return requests[turn] end",
         "done = function(s, l, r) io.write(string.format('\\nRESULT %d %d %d %d %d\\n', s.requests, s.duration,"
         " l:percentile(50), l:percentile(99),"
         " s.errors.status + s.errors.read + s.errors.write + s.errors.connect + s.errors.timeout)) end",
