@@ -28,6 +28,8 @@ PART_SIZE = 4 * MIB
 REPO = "acme/tiny"
 """A repository of the tests' Hub."""
 LFS = ("model.safetensors", "gguf/tiny.gguf")
+GGUF_HEAD = b"GGUF\x03" + bytes(19)
+"""Of a GGUF file without tensors: whatever follows is padding."""
 QUICK = RetryPolicy(attempts=3, base_seconds=0.01, cap_seconds=0.05)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.helpers import MIB, safetensors
+from tests.models.helpers import GGUF_HEAD, MIB, safetensors
 
 from pointsman.domain.report import PullProgress
 from pointsman.models.blob import Listed, digest_of, folder_digest
@@ -15,7 +15,7 @@ from pointsman.models.pull import Pulled, PullRequest, pull
 from pointsman.models.reference import read_source
 from pointsman.models.wait import wait_for_model
 
-GGUF = b"GGUF\x03\0\0\0" + os.urandom(MIB)
+GGUF = GGUF_HEAD + os.urandom(MIB)
 
 
 @pytest.fixture

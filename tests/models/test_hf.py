@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.models.helpers import LFS, MIB, REPO, as_bytes, content, pull_from, safetensors
+from tests.models.helpers import GGUF_HEAD, LFS, MIB, REPO, as_bytes, content, pull_from, safetensors
 from tests.support.hub import Hub
 
 from pointsman.api.sources.place import path as place
@@ -52,7 +52,7 @@ async def test_one_file_is_a_model_by_its_own_sha256(hub: Hub, store: Path, file
 
 
 async def test_all_parts_of_a_split_model_come(hub: Hub, store: Path) -> None:
-    parts = {f"m-{n:05}-of-00003.gguf": b"GGUF\x03\0\0\0" + os.urandom(100) for n in (1, 2, 3)}
+    parts = {f"m-{n:05}-of-00003.gguf": GGUF_HEAD + os.urandom(100) for n in (1, 2, 3)}
     hub.add("acme/split", dict(parts), lfs=tuple(parts))
     pulled = await pull_from(hub, "hf://acme/split/m-00001-of-00003.gguf", store)
     assert content((store / pulled.path).parent) == parts

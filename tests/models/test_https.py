@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.helpers import MIB, QUICK, free_port
+from tests.models.helpers import GGUF_HEAD, MIB, QUICK, free_port
 from tests.support.files_server import FilesServer
 from tests.support.nginx import Nginx
 
@@ -19,7 +19,7 @@ from pointsman.models.pull import Pulled, PullRequest, pull
 from pointsman.models.reference import read_source
 from pointsman.models.secret_folder import SecretFolder
 
-MODEL = b"GGUF\x03\0\0\0" + os.urandom(11 * MIB)
+MODEL = GGUF_HEAD + os.urandom(11 * MIB)
 DIGEST = "sha256:" + hashlib.sha256(MODEL).hexdigest()
 
 

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.models.helpers import MIB, PART_SIZE, finish, start_pull, until
+from tests.models.helpers import GGUF_HEAD, MIB, PART_SIZE, finish, start_pull, until
 from tests.models.places import KINDS, place
 
 SIZE = 24 * MIB + 777
@@ -21,7 +21,7 @@ OVERHEAD = 256 << 10
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.gguf"
-    path.write_bytes(b"GGUF\x03\0\0\0" + os.urandom(SIZE - 8))
+    path.write_bytes(GGUF_HEAD + os.urandom(SIZE - len(GGUF_HEAD)))
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.helpers import MIB, QUICK, content, safetensors
+from tests.models.helpers import GGUF_HEAD, MIB, QUICK, content, safetensors
 from tests.support.oci_registry import DockerRegistry
 from tests.support.registry import TinyRegistry
 
@@ -23,7 +23,7 @@ from pointsman.models.secret_folder import SecretFolder
 TITLE = "org.opencontainers.image.title"
 TAR = "application/vnd.oci.image.layer.v1.tar"
 FILES = {"config.json": b"{}", "sub/vocab.txt": b"a b", "model.safetensors": safetensors(3 * MIB)}
-GGUF = b"GGUF\x03\0\0\0" + os.urandom(2 * MIB)
+GGUF = GGUF_HEAD + os.urandom(2 * MIB)
 
 
 def tar(files: dict[str, bytes], *, gz: bool = False, extra: tuple[tarfile.TarInfo, ...] = ()) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.helpers import MIB, QUICK, content, free_port, safetensors
+from tests.models.helpers import GGUF_HEAD, MIB, QUICK, content, free_port, safetensors
 from tests.support.counted import Counted
 from tests.support.s3 import KEY, S3, WORD
 
@@ -17,7 +17,7 @@ from pointsman.models.reference import read_source
 from pointsman.models.secret_folder import SecretFolder
 
 FILES = {"config.json": b"{}", "sub/vocab.txt": b"a b c", "model.safetensors": safetensors(9 * MIB)}
-GGUF = b"GGUF\x03\0\0\0" + os.urandom(5 * MIB)
+GGUF = GGUF_HEAD + os.urandom(5 * MIB)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +74,7 @@ async def test_an_object_that_is_replaced_under_a_pull_ends_it(s3: S3, store: Pa
         async with asyncio.timeout(20):
             while proxy.bytes_served < MIB:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-        await asyncio.to_thread(s3.put, "models", key, GGUF[::-1][:-8] + b"GGUF\x03\0\0\0")
+        await asyncio.to_thread(s3.put, "models", key, GGUF[::-1][:-8] + GGUF_HEAD)
         with pytest.raises(PullError) as caught:
             await pulling
     assert caught.value.reason is PullReason.REGISTRY_ERROR

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.models.helpers import GGUF_HEAD
 from tests.models.places import KINDS
 from tests.pulls import report
 from tests.pulls.run import killed, shared, throughput
@@ -45,8 +46,8 @@ async def run(folder: Path, options: argparse.Namespace) -> report.Outcome:
     model = folder / "model" / "model.gguf"
     model.parent.mkdir()
     with model.open("wb") as file:
-        file.write(b"GGUF\x03\0\0\0")
-        left = options.size - 8
+        file.write(GGUF_HEAD)
+        left = options.size - len(GGUF_HEAD)
         while left:
             left -= file.write(os.urandom(min(left, 16 << 20)))
     outcome = report.Outcome(options.size, options.kills, options.seed)

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from pointsman.models.errors import PullError, PullReason
+from pointsman.models.gguf_extent import needed_bytes
 
 _MAX_HEADER = 100 << 20
 """What safetensors itself allows for a header."""
@@ -42,11 +43,15 @@ def check_place(place: Path, name: str) -> int:
 
 def _check_gguf(file: Path, name: str) -> None:
     with file.open("rb") as opened:
-        head = opened.read(8)
-    if head[:4] != b"GGUF":
-        raise _no_model(f"{name} does not begin as a GGUF file does")
-    if int.from_bytes(head[4:], "little") not in (2, 3):
-        raise _no_model(f"{name} is of a version of GGUF that is not known")
+        if opened.read(4) != b"GGUF":
+            raise _no_model(f"{name} does not begin as a GGUF file does")
+        opened.seek(0)
+        try:
+            needed = needed_bytes(opened)
+        except ValueError as error:
+            raise _no_model(f"{name} has a head that is none of a GGUF file ({error})") from None
+    if needed > file.stat().st_size:
+        raise _no_model(f"{name} has {file.stat().st_size} bytes where its head says {needed}: it was cut off")
 
 
 def _check_safetensors(file: Path, name: str) -> None:
