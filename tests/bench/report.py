@@ -14,7 +14,7 @@ from tests.bench.cost import DIRECT, Comparison, Figures
 from tests.bench.idle import Compared
 from tests.bench.load import Seen
 from tests.bench.peers import OURS, PEERS
-from tests.bench.soak import WARM, Soak
+from tests.bench.soak import Soak, warm_up
 from tests.cluster.cache import REPOSITORY
 
 from pointsman import __version__
@@ -289,9 +289,10 @@ def _soak(s: Soak) -> list[str]:
         "",
         "| figure | |",
         "| --- | ---: |",
-        f"| resident memory after {_length(s.seconds * WARM)} and at the end | {s.resident_mb[0]:.1f} MB,"
+        f"| resident memory after {_length(warm_up(s.seconds))} and at the end | {s.resident_mb[0]:.1f} MB,"
         f" {s.resident_mb[1]:.1f} MB |",
-        f"| slope between, by least squares | {s.slope_mb_minute:+.2f} MB a minute |",
+        f"| slope between, with its 95 % interval | {s.slope.mb_minute:+.2f} ±"
+        f" {s.slope.error_mb_minute:.2f} MB a minute |",
         f"| open files more than before, when the pools are empty again | {s.files_left} |",
         f"| requests, attempts and waits that the gateway still counts | {s.in_flight:g} |",
         "",

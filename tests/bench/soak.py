@@ -1,7 +1,9 @@
 """A soak: whole answers, streams, clients that leave in the midst of either; does the gateway keep anything of them?
 
-Memory is looked at every second; its slope is the line of least squares through the second part of the run. After the
-load, open files must be as few as before and the gateway's own figures zero.
+Memory is looked at every second, once it is warm. What is looked at is cut into blocks; the slope is the line of least
+squares through their medians, and its error the 95 % interval of that line: seconds are no independent samples, for
+memory moves in steps, and blocks nearly are. After the load, open files must be as few as before and the gateway's own
+figures zero.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import linear_regression
+from statistics import fmean, linear_regression, median
 
 import uvloop
 from tests.bench import backends, streams
@@ -23,14 +25,32 @@ from tests.bench.peers import manifests, pointsman
 from tests.bench.process import GATEWAY_CORE, Process, free_port, running
 from tests.cluster.cache import REPOSITORY
 
-WARM = 0.6
-"""The part of the run that is not looked at: memory rests after a minute or so of full load."""
+WARM = 0.5
+"""The part of the run that is not looked at."""
+WARM_SECONDS = 120.0
+"""It is not longer than this: memory rests then (every connection has had its largest buffers, every pool is full)."""
+BLOCKS = 8
+_T_95 = 2.447
+"""Student's t for as many blocks, less two."""
 GROWN_MB = 1.0
-"""What the slope may come to over the part that is looked at: a few bytes a request would be more."""
+"""What the slope, less its error, may come to over the part that is looked at: a few bytes a request would be more."""
 POOL_SECONDS = 40.0
 """After this no connection rests in a pool any more."""
 _LEAVES_PER_SECOND = 20
 _FIGURES = re.compile(r"^pointsman_(?:requests_in_flight|in_flight|queued|held)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Slope:
+    mb_minute: float
+    error_mb_minute: float
+    """With 95 % confidence the slope is within so much of it."""
+    minutes: float
+
+    @property
+    def least_grown_mb(self) -> float:
+        """What memory has grown by at least, by that confidence."""
+        return (self.mb_minute - self.error_mb_minute) * self.minutes
 
 
 @dataclass(frozen=True)
@@ -42,9 +62,8 @@ class Soak:
     """Clients that went away in the midst of a request or an answer."""
     resident_mb: tuple[float, float]
     """At the start of the part that is looked at, and at its end."""
-    slope_mb_minute: float
-    grown_mb: float
-    """The slope over that part."""
+    slope: Slope
+    """Over that part."""
     files_left: int
     """Open files more than before, once the pools are empty."""
     in_flight: float
@@ -52,7 +71,7 @@ class Soak:
 
     @property
     def clean(self) -> bool:
-        return self.grown_mb < GROWN_MB and not self.files_left and not self.in_flight
+        return self.slope.least_grown_mb < GROWN_MB and not self.files_left and not self.in_flight
 
 
 def soak(seconds: float, scratch: Path) -> Soak:
@@ -98,9 +117,13 @@ def _soak(process: Process, port: int, admin: int, seconds: float, scratch: Path
             raise RuntimeError(f"the soak ended with a bad answer: {outcome}")
     requests, talks = (int(d) for d in done if not isinstance(d, Exception))
     files_left = uvloop.run(back_to(process, files, POOL_SECONDS))
-    slope, grown = slope_of(samples)
     ends = (samples[0][1], samples[-1][1])
-    return Soak(seconds, requests, talks, left, ends, slope * 60, grown, files_left, in_flight(admin))
+    return Soak(seconds, requests, talks, left, ends, slope_of(samples), files_left, in_flight(admin))
+
+
+def warm_up(seconds: float) -> float:
+    """The seconds of a soak of this length that are not looked at."""
+    return min(seconds * WARM, WARM_SECONDS)
 
 
 def sampled(process: Process, seconds: float) -> list[tuple[float, float]]:
@@ -108,16 +131,23 @@ def sampled(process: Process, seconds: float) -> list[tuple[float, float]]:
     samples = []
     began = time.monotonic()
     while (now := time.monotonic() - began) < seconds:
-        if now > seconds * WARM:
+        if now > warm_up(seconds):
             samples.append((now, process.resident_mb()))
         time.sleep(min(1.0, seconds / 30))
     return samples
 
 
-def slope_of(samples: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """MB per second, and what that comes to from the first sample to the last."""
-    slope = linear_regression([at for at, _ in samples], [mb for _, mb in samples]).slope
-    return slope, slope * (samples[-1][0] - samples[0][0])
+def slope_of(samples: Sequence[tuple[float, float]]) -> Slope:
+    """Of (second, MB), which must be at least as many as blocks."""
+    size = len(samples) / BLOCKS
+    blocks = [samples[round(n * size) : round((n + 1) * size)] for n in range(BLOCKS)]
+    minutes = [fmean(at for at, _ in block) / 60 for block in blocks]
+    medians = [median(mb for _, mb in block) for block in blocks]
+    line = linear_regression(minutes, medians)
+    left = sum((y - line.intercept - line.slope * x) ** 2 for x, y in zip(minutes, medians, strict=True))
+    middle = fmean(minutes)
+    error = (left / (BLOCKS - 2) / sum((x - middle) ** 2 for x in minutes)) ** 0.5
+    return Slope(line.slope, _T_95 * error, (samples[-1][0] - samples[0][0]) / 60)
 
 
 async def leaving(port: int, seconds: float, model: str = "talk") -> int:

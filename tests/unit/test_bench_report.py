@@ -8,7 +8,7 @@ from tests.bench.idle import Compared, Idle, at_most
 from tests.bench.load import Seen, body
 from tests.bench.peers import OURS
 from tests.bench.report import Run, page
-from tests.bench.soak import Soak, slope_of
+from tests.bench.soak import BLOCKS, Slope, Soak, slope_of
 
 
 def comparison(ours: float) -> Comparison:
@@ -22,7 +22,7 @@ def comparison(ours: float) -> Comparison:
 
 def run(ours: float) -> Run:
     idle = Compared(9_900, {OURS: Idle(9_900, 3.0, 8.6, 0.5, 0.7, 8.5, 0)}, {})
-    soak = Soak(60, 1000, 100, 10, (70.0, 70.1), 0.1, 0.06, 0, 0)
+    soak = Soak(60, 1000, 100, 10, (70.0, 70.1), Slope(0.1, 0.2, 0.6), 0, 0)
     return Run(3, 3.0, comparison(ours), comparison(ours), comparison(ours), idle, soak, {"500": (0.5, 1.0)})
 
 
@@ -50,9 +50,15 @@ def test_a_page_needs_every_part() -> None:
 
 
 def test_slope() -> None:
-    slope, grown = slope_of([(0.0, 10.0), (1.0, 12.0), (2.0, 14.0)])
-    assert slope == pytest.approx(2.0)
-    assert grown == pytest.approx(4.0)
+    steady = slope_of([(n * 30.0, 10.0 + n) for n in range(10 * BLOCKS)])
+    assert steady.mb_minute == pytest.approx(2.0)
+    assert steady.error_mb_minute == pytest.approx(0.0, abs=1e-9)
+    assert steady.least_grown_mb == pytest.approx(10 * BLOCKS - 1)
+
+
+def test_memory_that_moves_up_and_down_does_not_grow() -> None:
+    noisy = slope_of([(float(n), 70.0 + (n // 15) % 2) for n in range(15 * BLOCKS)])
+    assert noisy.least_grown_mb < 0 < noisy.error_mb_minute
 
 
 @pytest.mark.parametrize("size", [982, 1_000_000])

@@ -10,6 +10,7 @@ read after a complaint. No callback raises, for llhttp's binding would hide it.
 from __future__ import annotations
 
 from collections.abc import Set
+from typing import cast
 
 import httptools
 
@@ -97,6 +98,11 @@ class RequestReader:
     def forget(self) -> None:
         """Other headers are wanted from now on."""
         self._known.forget()
+
+    def close(self) -> None:
+        """Nothing more comes. Parser and reader know each other: without this only the garbage collector, which looks
+        seldom, would end them."""
+        self._parser = cast(httptools.HttpRequestParser, None)
 
     def feed(self, data: bytes) -> None:
         between = self._between

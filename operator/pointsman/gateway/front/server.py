@@ -94,6 +94,7 @@ class ClientConnection(Client):
         self._leave()
         self._server.connections.discard(self)
         self._path.wheel.forget(self)
+        self._reader.close()
         self.release_body()
         self._server.noticed()
 

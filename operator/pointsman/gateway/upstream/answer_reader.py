@@ -6,6 +6,8 @@ Decided here: where an answer ends, and whether its connection may carry another
 
 from __future__ import annotations
 
+from typing import cast
+
 import httptools
 
 from pointsman.domain.verdict import Why
@@ -50,6 +52,11 @@ class AnswerReader:
         """At least one byte came."""
         self._head_size = 0
         self._interims = 0
+
+    def close(self) -> None:
+        """Nothing more comes. Parser and reader know each other: without this only the garbage collector, which looks
+        seldom, would end them."""
+        self._parser = cast(httptools.HttpResponseParser, None)
 
     def feed(self, data: bytes) -> None:
         first = not self.touched

@@ -126,6 +126,7 @@ class UpstreamConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         owner, self.owner = self.owner, None
+        self.reader.close()
         if owner is not None:
             owner.upstream_lost(self)
 
