@@ -176,7 +176,8 @@ Every fault that is named here is injected over real sockets: [where](fault-cove
 otherwise {score.FAILURES_IN_A_ROW} failures in a row, or half of at least {score.WINDOW_MIN_ANSWERS} answers within
 {score.WINDOW_SECONDS} s, from at least {score.DISTINCT_REQUESTS} different requests. `probe.failureThreshold` failed
 checks do it too. `probe.successThreshold` good checks bring it into Probation: one request, then two, four, eight at
-once, then Healthy. An endpoint that kept a request waiting, or gave no token to a check by one
+once, then Healthy. The first pod of a backend that had none takes over by the same ramp. An endpoint that kept a
+request waiting, or gave no token to a check by one
 ([`probe.generation`](how-to/private-endpoints.md#a-server-that-listens-and-hangs)), comes back by a token only: that it
 lists its models proves nothing. When nothing is usable, `fallback.whenAllUnhealthy: TryOne` asks the least bad, one
 request at a time.

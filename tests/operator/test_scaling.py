@@ -3,13 +3,15 @@ subresource. On a real API server with real controllers."""
 
 from __future__ import annotations
 
+import itertools
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.cluster import Cluster
 from tests.operator import paper
-from tests.operator.bench import Bench, condition, ollama, says
+from tests.operator.bench import Bench, Killed, condition, ollama, says
 from tests.operator.conftest import eventually
 from tests.operator.process import OperatorProcess
 from tests.operator.test_backend import change, make_ready, pull_pod, server_pods
@@ -134,6 +136,35 @@ async def test_a_new_operator_keeps_the_number_that_it_finds(api: Connection, be
     await told.say(0, 1, ahead=20)
     assert await replicas(api, namespace) == 1
     await successor.close()
+
+
+async def test_the_operator_may_end_at_any_call_while_it_scales(api: Connection, bench: Bench, namespace: str) -> None:
+    """Whatever was done when it ended, the next one finds a number that was right, and comes to the same. Each call is
+    cut once: before it, after it, or failed at it."""
+    await Client(api).create(ollama("b", namespace, autoscaling=UP_TO_FOUR))
+    await make_ready(api, bench)
+    pods = await gateways(api, namespace)
+    ahead = 100.0
+    for number, kind in enumerate(itertools.cycle(("before", "after", "fail"))):
+        await change(api, DEPLOYMENTS, namespace, "pmb-b", {"spec": {"replicas": 1}})
+        cut = Bench(bench.connection, namespace, **{kind: number})
+        cut.ahead = ahead = ahead + 100
+        told = Told(cut, pods)
+        with suppress(Killed):
+            await told.say(10, 10)
+            await told.say(10, 10, ahead=11)
+        await cut.close()
+        assert 1 <= await replicas(api, namespace) <= 3
+        following = Bench(bench.connection, namespace)
+        following.ahead = ahead + 20
+        told = Told(following, pods)
+        await told.say(10, 10)
+        await told.say(10, 10, ahead=11)
+        assert await replicas(api, namespace) == 3, f"{kind} call {number}"
+        await following.close()
+        if cut.client.count <= number:
+            assert number > 3
+            return
 
 
 async def test_nobody_else_writes_the_number(cluster: Cluster, api: Connection, bench: Bench, namespace: str) -> None:

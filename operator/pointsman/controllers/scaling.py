@@ -77,7 +77,7 @@ class Scaling:
             scaler.replicas = int(live)  # nothing is carried out: the number is what it is
         scaler.warm_since = _warm_since(backend, pods)
         now = self._context.clock()
-        decision = _decide(kept, self._load(namespace, name), now)
+        decision = _decide(kept, self._context.reports.load(name, *self._gateways(namespace)), now)
         if decision.replicas != scaler.replicas and not backend.spec.suspend:
             scaler.replicas = decision.replicas
             kept.why, kept.changed_at = decision.why, timestamp(now)
@@ -99,11 +99,11 @@ class Scaling:
         mine = self._kept.get(namespace)
         if not mine:
             return
-        now = self._context.clock()
+        now, gateways = self._context.clock(), self._gateways(namespace)
         for health in report.backends:
             if (kept := mine.get(health.name)) is None:
                 continue
-            decision = _decide(kept, self._load(namespace, health.name), now)
+            decision = _decide(kept, self._context.reports.load(health.name, *gateways), now)
             if decision.replicas != kept.scaler.replicas or _activity(kept, now) - kept.told >= 1:
                 yield health.name
 
@@ -111,11 +111,11 @@ class Scaling:
         """The backend is gone, or has no `spec.autoscaling`."""
         self._kept.get(namespace, {}).pop(name, None)
 
-    def _load(self, namespace: str, name: str) -> Load:
+    def _gateways(self, namespace: str) -> tuple[list[str], list[str]]:
+        """The UIDs of those that are ready, and of the others."""
         pods = self._context.all_gateway_pods(namespace)
         ready = [uid_of(p) for p in pods if causes.is_ready(p)]
-        others = [uid_of(p) for p in pods if not causes.is_ready(p)]
-        return self._context.reports.load(name, ready, others)
+        return ready, [uid_of(p) for p in pods if not causes.is_ready(p)]
 
 
 def policy_of(spec: Autoscaling) -> Policy:
