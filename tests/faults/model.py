@@ -316,7 +316,8 @@ class Model:
                 if other not in known and other != attempt.backend and asked.fallback and route.fallback:
                     # An attempt that no backend saw leaves no trace but the gateway's own.
                     e = self.evidence
-                    excuse = e.barred(other, asked.model, at) or e.down(other, asked.at, at)
+                    times = _between(self._chosen(asked, attempt), at)
+                    excuse = any(e.barred(other, asked.model, t) for t in times) or e.down(other, asked.at, at)
                     if not excuse and not self._spared(route, attempts[:n]):
                         what = "was asked twice" if twice else "was asked"
                         self._find(asked.request, f"{attempt.backend} {what} though {other} was left")
@@ -398,8 +399,11 @@ class Model:
             if move.reason in BARRED:
                 right = move.reason in ("BackendNotFound", "NoEndpoint") and self._reloads
                 # Who waits decides when the wait is over.
-                times = [asked.at, *(a.arrivals[0].at for a in attempts if a.backend == move.target)]
-                right = right or any(self.evidence.bears_out(move.origin, asked.model, move.reason, at) for at in times)
+                last = max((a.arrivals[0].at for a in attempts if a.backend == move.target), default=asked.at)
+                e = self.evidence
+                right = right or any(
+                    e.bears_out(move.origin, asked.model, move.reason, t) for t in _between(asked.at, last)
+                )
                 if not right:
                     self._find(asked.request, f"{move.origin} was passed over as {move.reason}, which it was not")
             elif not (move.reason in BROKEN_OFF and may_race(asked)) and not self._unseen(asked, move):
@@ -407,3 +411,9 @@ class Model:
 
     def _unseen(self, asked: Asked, move: Move) -> bool:
         return self.evidence.fails_with(move.origin, move.reason, asked.at, asked.done)
+
+
+def _between(begin: float, end: float) -> list[float]:
+    """Moments from one to the other, near enough for the haze. Mostly they are one: but a request may have waited, or
+    have been sent on a connection that a busy machine took its time to open."""
+    return [begin + n * HAZE for n in range(int((end - begin) / HAZE) + 1)] + [end]

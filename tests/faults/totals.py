@@ -14,7 +14,7 @@ WINDOW = 30.0
 """Seconds of failures that count."""
 LATE = 0.3
 """Seconds for which a backend may be at work after the gateway has what it wanted."""
-RECOVERY = PROBE * 1.1 * 8 + 4
+RECOVERY = PROBE * 1.1 * 8 + 5
 """Seconds within which a backend that works again must be in Probation: eight good probes after several relapses."""
 
 
