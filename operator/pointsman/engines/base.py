@@ -90,11 +90,25 @@ class Driver(Protocol):
 
 @dataclass(frozen=True)
 class Scratch:
-    """A directory of a pod that is empty at its start."""
+    """A directory of a pod that is empty at its start, or holds one file of ours."""
 
     name: str
     path: str
     in_memory: bool = False
+    file: str = ""
+    """Name of the file; the directory is read-only then."""
+    text: str = ""
+
+    def volume(self) -> Manifest:
+        if not self.file:
+            return {"name": self.name, "emptyDir": {"medium": "Memory"} if self.in_memory else {}}
+        ref = {"fieldPath": f"metadata.annotations['{self.annotation}']"}
+        return {"name": self.name, "downwardAPI": {"items": [{"path": self.file, "fieldRef": ref}]}}
+
+    @property
+    def annotation(self) -> str:
+        """Where the pod keeps the file's text, so that it needs no ConfigMap."""
+        return f"{meta.GROUP}/{self.file}"
 
 
 TMP = Scratch("tmp", "/tmp")  # noqa: S108  the container's own
@@ -136,7 +150,7 @@ def pod_template(
         "containers": [container],
         "volumes": [
             *([store.volume()] if store else ()),
-            *({"name": s.name, "emptyDir": {"medium": "Memory"} if s.in_memory else {}} for s in driver.scratch(spec)),
+            *(s.volume() for s in driver.scratch(spec)),
             *(secret_volumes(spec.served) if fills else ()),
             *claim_volumes(spec.served),
         ],
@@ -150,7 +164,10 @@ def pod_template(
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": s.name} for s in spec.image_pull_secrets]
     volume = {meta.VOLUME_LABEL: store.label} if isinstance(store, Store) else {}
-    return {"metadata": {"labels": {**labels, **volume}}, "spec": pod}
+    metadata: Manifest = {"labels": {**labels, **volume}}
+    if files := {s.annotation: s.text for s in driver.scratch(spec) if s.file}:
+        metadata["annotations"] = files
+    return {"metadata": metadata, "spec": pod}
 
 
 def _wait(model: Model, worker: Worker, index: int) -> Manifest:

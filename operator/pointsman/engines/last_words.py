@@ -156,9 +156,9 @@ FORMS: tuple[_Form, ...] = (
         "the engine found no space to write: is /dev/shm, the node's disk or the volume full?",
     ),
     _form(
-        r"Engine core initialization failed",
+        r"Engine core initialization failed|EngineCore failed to start|WorkerProc (initialization )?failed",
         Reason.CRASH_LOOP,
-        "vLLM could not start its engine; the cause stands further up in its log: kubectl logs --previous shows it",
+        "vLLM could not start its engine; the cause stands in its log: kubectl logs --previous shows it",
     ),
 )
 

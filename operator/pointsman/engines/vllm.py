@@ -8,6 +8,8 @@ given as the flag's value.
 
 from __future__ import annotations
 
+import json
+
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.vllm import Dtype, VllmOptions
 from pointsman.engines.base import (
@@ -34,6 +36,23 @@ OURS = {
     "USER": "pointsman",
 }
 """Nothing is fetched and nothing is told to anybody; and there is a home to write to. `env` must not set them."""
+LOGS = "/etc/pointsman"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(levelname)s %(asctime)s [%(filename)s:%(lineno)d] %(message)s"},
+        "bare": {"format": "%(message)s"},
+    },
+    "handlers": {
+        "log": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"},
+        "end": {"class": "logging.FileHandler", "filename": "/dev/termination-log", "mode": "a", "delay": True,
+                "formatter": "bare", "level": "ERROR"},
+    },
+    "loggers": {"vllm": {"handlers": ["log", "end"], "level": "INFO", "propagate": False}},
+}  # fmt: skip
+"""Errors go to the pod's status too: the engine is a process of its own, and the trace of why it could not start stands
+far above the last lines of the log, which are those of the server that waited for it."""
 RUN_TIME = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 """Adapters may come and go while it runs."""
 FLAGS = {
@@ -81,7 +100,7 @@ class Vllm:
             "image": image,
             "command": ["vllm"],
             "args": [*served, *_arguments(spec)],
-            "env": environment(OURS | (RUN_TIME if model.adapters else {}), spec),
+            "env": environment(OURS | _logging(spec) | (RUN_TIME if model.adapters else {}), spec),
             "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
             **http_probes("/health", startup_seconds(self, spec)),
             "securityContext": CONTAINER_SECURITY,
@@ -92,7 +111,15 @@ class Vllm:
         return out
 
     def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
-        return (Scratch("home", HOME), TMP, Scratch("shm", "/dev/shm", in_memory=True))  # noqa: S108
+        told = [Scratch("logging", LOGS, file="logging.json", text=json.dumps(LOGGING))] if _logging(spec) else []
+        return (Scratch("home", HOME), TMP, Scratch("shm", "/dev/shm", in_memory=True), *told)  # noqa: S108
+
+
+def _logging(spec: LLMBackendSpec) -> dict[str, str]:
+    """Nothing of ours where `env` says how vLLM logs."""
+    if any(v.name.startswith("VLLM_LOGGING") for v in spec.env or ()):
+        return {}
+    return {"VLLM_LOGGING_CONFIG_PATH": f"{LOGS}/logging.json"}
 
 
 def _arguments(spec: LLMBackendSpec) -> list[str]:

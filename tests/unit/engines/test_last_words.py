@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import logging
+import logging.config
+from pathlib import Path
 
+import pytest
+from tests.unit.controllers.cluster import backend
+
+from pointsman.engines.base import Worker, pod_template
+from pointsman.engines.drivers import DRIVERS
 from pointsman.engines.last_words import FORMS, read
 
 VLLM_CACHE = """
@@ -53,6 +61,8 @@ LINES = [
     ("terminate called after throwing an instance of 'std::bad_alloc'", "OutOfMemory", "limits"),
     ("OSError: [Errno 28] No space left on device: '/dev/shm/nccl-x'", "DiskFull", "/dev/shm"),
     ("RuntimeError: Engine core initialization failed. See root cause above.", "CrashLoop", "--previous"),
+    ("EngineCore failed to start.\nException: WorkerProc initialization failed due to an exception", "CrashLoop",
+     "--previous"),
 ]  # fmt: skip
 
 
@@ -75,6 +85,45 @@ def test_the_cause_goes_before_its_consequence() -> None:
     known = read(tail)
     assert known is not None
     assert known.reason.value == "GpuOutOfMemory"
+
+
+def test_vllm_leaves_the_trace_of_its_engine_where_the_kubelet_looks(tmp_path: Path) -> None:
+    """The very configuration that a pod gets, taken by Python's own logging; the trace is as vLLM 0.32.0 leaves it."""
+    spec = backend({"engine": "VLLM", "models": [{"name": "m", "source": "hf://org/repo"}]}).spec
+    template = pod_template(DRIVERS[spec.engine], spec, {}, "image", None, Worker("image", "Always"))
+    (text,) = template["metadata"]["annotations"].values()
+    (volume,) = [v for v in template["spec"]["volumes"] if "downwardAPI" in v]
+    (item,) = volume["downwardAPI"]["items"]
+    (container,) = template["spec"]["containers"]
+    (at,) = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == volume["name"]]
+    (named,) = [e["value"] for e in container["env"] if e["name"] == "VLLM_LOGGING_CONFIG_PATH"]
+    assert named == f"{at}/{item['path']}"
+    left = tmp_path / "termination-log"
+    config = json.loads(text.replace("/dev/termination-log", str(left)))
+    logging.config.dictConfig(config)
+    try:
+        log = logging.getLogger("vllm.engine")
+        log.info("secret=x")
+        assert not left.exists()
+        try:
+            raise ValueError(" ".join(VLLM_CACHE.split()))
+        except ValueError:
+            log.exception("EngineCore failed to start.")
+    finally:
+        for handler in logging.getLogger("vllm").handlers[:]:
+            handler.close()
+            logging.getLogger("vllm").removeHandler(handler)
+    known = read(left.read_text()[-4096:])
+    assert known is not None
+    assert known.reason.value == "ContextTooLong"
+
+
+def test_who_says_how_vllm_logs_is_obeyed() -> None:
+    env = [{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}]
+    spec = backend({"engine": "VLLM", "models": [{"name": "m", "source": "hf://org/repo"}], "env": env}).spec
+    template = pod_template(DRIVERS[spec.engine], spec, {}, "image", None, Worker("image", "Always"))
+    assert "annotations" not in template["metadata"]
+    assert not [e for e in template["spec"]["containers"][0]["env"] if e["name"] == "VLLM_LOGGING_CONFIG_PATH"]
 
 
 def test_what_is_unknown_is_not_shown() -> None:
