@@ -50,7 +50,7 @@ class Attempt:
         return self.last.how != "killed" and not self.lost_redial and not self.raced
 
 
-DIAL = frozenset(("Refused", "Reset", "Cut", "ConnectTimeout", "Unreachable"))
+DIAL = frozenset(("Refused", "Reset", "Cut", "ConnectTimeout", "Unreachable", "EndpointGone"))
 """What a dial, or a connection just made, to a backend that goes down comes to."""
 
 

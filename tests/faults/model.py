@@ -282,7 +282,7 @@ class Model:
         if route.sure and asked.fallback:
             self._find(asked.request, f"was failed with {asked.status}, though {route.targets[-1]} would have answered")
             return
-        problems, unseen = refusal.check(own, asked, route, attempts, self.evidence)
+        problems, unseen = refusal.check(own, asked, route, attempts, self.evidence, reloads=self._reloads)
         self.verdict.unseen[asked.request] = unseen
         for problem in problems:
             self._find(asked.request, problem)
@@ -377,6 +377,7 @@ class Model:
         """The reasons that the gateway gave for moving on are those of the table."""
         if self._moves is None:
             return
+        route = self._world.routes[asked.model]
         moves = list(self._moves.get(asked.request, ()))
         here = [a.backend for a in attempts]
         later = [*here[1:], *here[-1:]]
@@ -389,8 +390,10 @@ class Model:
             move = next((m for m in from_here if not attempt.whys or m.reason in attempt.whys), None)
             if move is not None:
                 moves.remove(move)
-            elif attempt.raced or (self._world.routes[asked.model].hedges and may_race(asked)):
+            elif attempt.raced or (route.hedges and may_race(asked)):
                 continue  # of those that run beside each other only the last to end is told of
+            elif route.holds and self._reloads and attempt.verdict == "Loading":
+                continue  # a look that was forgotten with the configuration before
             elif after != attempt.backend and not any(self._unseen(asked, m) for m in from_here):
                 # (It may have been asked once more, by an attempt that it never saw.)
                 told = from_here[0].reason if from_here else "nothing"
@@ -399,7 +402,7 @@ class Model:
             if move.reason in BARRED:
                 right = move.reason in ("BackendNotFound", "NoEndpoint") and self._reloads
                 # Who waits decides when the wait is over.
-                last = max((a.arrivals[0].at for a in attempts if a.backend == move.target), default=asked.at)
+                last = max((a.arrivals[0].at for a in attempts if a.backend == move.target), default=asked.done)
                 e = self.evidence
                 right = right or any(
                     e.bears_out(move.origin, asked.model, move.reason, t) for t in _between(asked.at, last)

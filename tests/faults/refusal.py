@@ -70,9 +70,11 @@ def status_of(refusal: Refusal) -> int:
 
 
 def check(
-    refusal: Refusal, asked: Asked, route: RouteSpec, attempts: Sequence[Attempt], evidence: Evidence
+    refusal: Refusal, asked: Asked, route: RouteSpec, attempts: Sequence[Attempt], evidence: Evidence, *, reloads: bool
 ) -> tuple[list[str], int]:
     """What is wrong with it, and how many of its attempts no backend saw."""
+    if reloads and route.holds:
+        attempts = _since_reload(refusal, attempts)
     problems = [f"its error has a line that nobody can read: {line}" for line in refusal.unread]
     if asked.patient:
         asked = msgspec.structs.replace(asked, status=status_of(refusal), attempts=len(refusal.tried), retry_after="-")
@@ -101,6 +103,19 @@ def check(
     problems += [f"does not tell of {a.last.fault} of {a.backend}" for a in left]
     problems += _left_out(refusal, asked, route, evidence)
     return problems, unseen
+
+
+def _since_reload(refusal: Refusal, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """A request that is held forgets whom it had looked at when the configuration changes."""
+    told = sum(verdict == "Loading" for _, verdict, _ in refusal.tried)
+    forgotten = sum(a.verdict == "Loading" for a in attempts) - told
+    kept = []
+    for attempt in attempts:
+        if attempt.verdict == "Loading" and forgotten > 0:
+            forgotten -= 1
+        else:
+            kept.append(attempt)
+    return kept
 
 
 def _is(attempt: Attempt, verdict: str, why: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tests.faults.evidence import HAZE, most_at_once
 from tests.faults.model import Model
-from tests.faults.world import CHANGING, DEAD, LIMITED, PATIENCE, PROBE
+from tests.faults.world import CHANGING, DEAD, LIMITED, PROBE, TOTAL
 
 STALLS = ("FirstTokenTimeout", "AnswerTimeout", "IdleTimeout")
 WINDOW = 30.0
@@ -85,7 +85,7 @@ def check_health(model: Model) -> list[str]:
             if change.new != "Unhealthy" or model.paused(change.at - WINDOW / 3, change.at + RECOVERY):
                 continue
             if change.reason in STALLS:
-                right = any(0 < change.at - at < PATIENCE * 3 + HAZE for at in stalled.get(backend, ()))
+                right = any(0 < change.at - at < TOTAL for at in stalled.get(backend, ()))
             elif change.reason in ("Refused", "ProbeFailed", "ProbeTimeout", "Reset"):
                 right = True if change.old == "Probation" else model.evidence.down(backend, change.at, change.at)
                 right = right or len({r for at, r in failed.get(backend, ()) if 0 < change.at - at + HAZE < WINDOW}) > 2

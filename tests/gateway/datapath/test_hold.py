@@ -15,6 +15,7 @@ from pointsman.api.objects import ModelRoute
 from pointsman.domain.table import RoutingTable
 from pointsman.gateway.limits import Limits
 from pointsman.simulator.behaviour import Act, Behaviour, Words, answers, says, streams
+from pointsman.simulator.connection import Connection, Request
 from pointsman.simulator.openai_bytes import ROLE, error
 
 LOADING = answers(503, error("Loading model", kind="unavailable_error"), "application/json", "retry-after: 0")
@@ -255,3 +256,38 @@ async def test_looks_at_who_is_loading_do_not_use_up_the_attempts_of_others() ->
         assert (got.status, got.headers["x-pointsman-backend"]) == (200, "c")
         assert len(a.seen) + len(b.seen) > 3, "each was looked at more than once"
         assert got.headers["x-pointsman-attempts"] == str(len(a.seen) + len(b.seen) + 1), "and it is told"
+
+
+async def test_who_loads_for_one_model_and_answers_for_another_is_not_asked_all_the_time() -> None:
+    """Each answer to others makes a backend seem ready: while one is asked in vain, the other does."""
+    looks: list[str] = []
+    answered = asyncio.Condition()
+
+    def behaves(label: str) -> Behaviour:
+        async def behave(connection: Connection, request: Request) -> None:
+            if request.json["model"] == "m":
+                looks.append(label)
+                async with answered:
+                    await answered.wait()
+                await LOADING(connection, request)
+            else:
+                await says(connection, request)
+
+        return behave
+
+    specs = [{"models": [f"busy-{n}"], "targets": [{"backend": n, "model": "other"}]} for n in "ab"]
+    routes = [ModelRoute.parse({"metadata": {"name": f"s{n}"}, "spec": spec}) for n, spec in enumerate(specs)]
+    async with simulated("a", behaves("a")) as a, simulated("b", behaves("b")) as b:
+        backends = [x.backend(models=[{"name": "m"}, {"name": "other"}]) for x in (a, b)]
+        async with gateway(table(backends, [holding("a", "b", holdTimeout="1s"), *routes])) as g:
+            held = asyncio.create_task(chat(g.port))
+            while not held.done():
+                for name in ("busy-a", "busy-b"):
+                    assert (await chat(g.port, model=name)).status == 200
+                async with answered:
+                    answered.notify_all()
+            assert (await held).status == 503
+    assert len(looks) >= 4
+    assert max(looks.count("a"), looks.count("b")) <= 2 + 4 * 2 + 2, (
+        "twice, and then four times a second, a second for each"
+    )

@@ -126,7 +126,7 @@ class Exchange(Served):
     def next(self) -> None:
         now = self.clock()
         ordering, choice = self.choose(now)
-        if ordering.excluded and now < self.total_at:
+        if (ordering.excluded or self.waiting is not None) and now < self.total_at:
             wait = self.worth_waiting(ordering, choice)
             self._want(ordering, choice, wait, now)
             if wait is not None:
@@ -135,6 +135,7 @@ class Exchange(Served):
                     waiting = self.waiting = Waiting(self)
                 if waiting.begin(wait, ordering, choice, now):
                     return
+                ordering, choice = self.choose(now)  # whom it has looked at in vain counts now
                 self._want(ordering, choice, None, now)
         self.ask(ordering, choice, now)
 
@@ -154,9 +155,10 @@ class Exchange(Served):
         waiting = self.waiting
         over = waiting.over if waiting is not None else _NOTHING
         tried = counted(self.tried, waiting)
-        return worth_waiting(
+        wait = worth_waiting(
             self.route, ordering, choice, tried, over, fallback=self._fallback, once=self.once, acts=self._acts()
         )
+        return wait if wait is not None or waiting is None else waiting.too_soon(choice)
 
     def _want(
         self, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, wait: Wait | None, now: float

@@ -17,6 +17,7 @@ from pointsman.domain.table import Backend, Endpoint
 from pointsman.domain.verdict import Verdict
 from pointsman.domain.waiting import Awaited, Wait
 from pointsman.gateway.relay import replies
+from pointsman.gateway.relay.hold import LOOK_SECONDS
 from pointsman.gateway.relay.waiting_room import Waiter
 
 if TYPE_CHECKING:
@@ -55,6 +56,21 @@ class Waiting(Waiter):
         return min(self._until, self._speak_at)
 
     # ---- a wait
+
+    def too_soon(self, choice: tuple[Candidate, Endpoint] | None) -> Wait | None:
+        """An endpoint may say to this request that it loads, and answer others: another of its models is in memory.
+        Then it seems ready at once. After its second look a request that holds looks again every `LOOK_SECONDS`."""
+        if choice is None or not self.holding:
+            return None
+        exchange = self._exchange
+        target, endpoint = choice[0].target, choice[1]
+        wait = Wait(Awaited.WARMTH, target.rank, (target.backend,))
+        if (wait.awaited, wait.rank) in self.over:
+            return None
+        now = exchange.clock()
+        looks = sum(t.endpoint.key == endpoint.key and t.judged.verdict is Verdict.LOADING for t in exchange.tried)
+        late = now >= self._ends.get((wait.awaited, wait.rank), NEVER)
+        return wait if looks > 0 and (late or looks >= 2 + (now - exchange.started) / LOOK_SECONDS) else None
 
     def begin(
         self, wait: Wait | None, ordering: Ordering, choice: tuple[Candidate, Endpoint] | None, now: float
@@ -191,13 +207,14 @@ def counted(tried: list[Tried], waiting: Waiting | None) -> list[Tried]:
     that its looks at one endpoint are one attempt: they must not use up those that others could answer."""
     if waiting is None:
         return tried
-    if waiting.holding:
-        return [t for t in tried if t.judged.verdict is not Verdict.LOADING]
-    later: set[tuple[int, str]] = set()
+    looked: set[tuple[int, str]] = set()
     found = []
-    for t in reversed(tried):
-        key = (t.target.index, t.endpoint.key)
-        if t.judged.verdict is not Verdict.LOADING or key not in later:
-            found.append(t)
-            later.add(key)
-    return found[::-1]
+    for t in tried:
+        if t.judged.verdict is Verdict.LOADING:
+            key = (t.target.index, t.endpoint.key)
+            held = waiting.holding and (Awaited.WARMTH, t.target.rank) not in waiting.over
+            if held or key in looked:
+                continue
+            looked.add(key)
+        found.append(t)
+    return found
