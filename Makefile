@@ -55,6 +55,10 @@ test-operator: setup programs ## The operator on a real API server with real con
 e2e: setup programs images test-compiled ## The longest tier: real pods and a real engine; 128 faults against a real gateway
 	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster
 
+.PHONY: e2e-vllm
+e2e-vllm: setup programs ## A real vLLM on a CPU, in a cluster, frozen, killed, starved, damaged: 15 minutes; writes docs/vllm-run.md
+	@$(RUN) python -m tests.e2e_vllm --write
+
 .PHONY: test-compiled
 test-compiled: setup ## The gateway's tests once more, on its compiled data path
 	@PYTHONPATH="$$($(RUN) python -m tests.compiled)" $(RUN) pytest -q -n 4 --dist worksteal tests/gateway tests/faults tests/fuzz tests/unit/dialects

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from tests.cluster.plan import state_folder
 from tests.demo.stage import ANSWER, Stage
 from tests.e2e.waiting import until
@@ -23,6 +25,7 @@ from tests.support.hub import Hub
 GGUF = "demo/tiny-GGUF"
 LLAMA = "demo/tiny-llama"
 SECRET = "hub"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference" / "engines"
 TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}<|assistant|>"
 
 
@@ -55,6 +58,20 @@ def backend(name: str, engine: str, model: str, source: str, **spec: Any) -> dic
     return {
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "LLMBackend", "metadata": {"name": name}, "spec": whole,
     }  # fmt: skip
+
+
+def from_page(page: str, shown_as: str, name: str, model: str, source: str, **spec: Any) -> dict[str, Any]:
+    """The backend of a YAML block of an engine's page, less what is this cluster's: its size, and where models and
+    images are. `shown_as`: its name on the page."""
+    text = (PAGES / f"{page}.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    bodies = [body for block in blocks for body in yaml.safe_load_all(block)]
+    (shown,) = (b["spec"] for b in bodies if (b["kind"], b["metadata"]["name"]) == ("LLMBackend", shown_as))
+    (of_model,) = shown.pop("models")
+    given = {k: v for k, v in of_model.items() if k not in ("name", "source")} | spec.pop("of_model", {})
+    return backend(
+        name, shown.pop("engine"), model, source, **{**shown, "storage": {"size": "1Gi"}, **spec}, of_model=given
+    )
 
 
 def ollama(scene: Stage, name: str = "ollama") -> dict[str, Any]:

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent / "vllm"
 PYTHON = "3.11"
 """That of the base image."""
 _UNUSED = (
-    "torch/include", "torch/bin", "torch/lib/libtorch_cuda_linalg.so", "nvidia/cu13/lib/*.a",
+    "torch/include", "torch/lib/libtorch_cuda_linalg.so", "nvidia/cu13/lib/*.a",
     "nvidia/cu13/lib/libnvperf*", "nvidia/cu13/include", "bin", "*/tests",
 )  # fmt: skip
 """Not needed to serve on a CPU."""
