@@ -15,7 +15,7 @@ from pointsman.models.outcome import PullOutcome, decode_outcome
 
 
 def views(seen: Observed) -> tuple[ModelView, ...]:
-    """A model is pulled when every pod that there is has it."""
+    """A model is pulled when a pod has it and no other fails to: one that is added takes nothing back."""
     return tuple(_view(seen, model, f"{PREFIX}{i}") for i, model in enumerate(seen.backend.spec.served))
 
 
@@ -26,6 +26,7 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
     if ((seen.deployment or {}).get("spec") or {}).get("replicas") == 0:
         return waiting(base, "Served", "pulled by each pod")
     done: list[PullOutcome] = []
+    others: list[ModelView] = []
     for pod in seen.pods:
         status = next((s for s in statuses(pod) if s.get("name") == name), None)
         if status is None:
@@ -33,18 +34,29 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
         outcome = _outcome(status)
         if outcome is not None and outcome.state == "Pulled":
             done.append(outcome)
-            continue
-        runs = "running" in (status.get("state") or {})
-        report = seen.reports.get(uid_of(pod))
-        if runs and report is not None and report.source == model.source and report.progress.state != "Failed":
-            return pulling(base, report.progress)
-        if outcome is not None:
-            return failed(base, outcome.reason, f"{outcome.message} (trying again)", permanent=outcome.permanent)
-        if runs:
-            return pulling(base, None)
-    if done and len(done) == len(seen.pods):
-        return replace(pulled(base, done[-1].digest, done[-1].total_bytes), figures=done[-1].figures)
+        elif (view := _under_way(seen, pod, model, status, outcome)) is not None:
+            others.append(view)
+    if trouble := next((v for v in others if v.reason is not None), None):
+        return trouble
+    if done:
+        digest, size = done[-1].digest, done[-1].total_bytes
+        behind = len(seen.pods) - len(done)
+        return pulled(base, digest, size, message=f"{behind} of {len(seen.pods)} pods still pull it" if behind else "")
+    if others:
+        return others[0]
     return waiting(base, "Pending", "waiting", "each pod pulls its own before its engine starts, and none has begun")
+
+
+def _under_way(seen: Observed, pod: Obj, model: Model, status: Obj, outcome: PullOutcome | None) -> ModelView | None:
+    """How far one pod is; None when it has not begun. `outcome`: what its last run left."""
+    base = {"name": model.name, "source": model.source or ""}
+    runs = "running" in (status.get("state") or {})
+    report = seen.reports.get(uid_of(pod))
+    if runs and report is not None and report.source == model.source and report.progress.state != "Failed":
+        return pulling(base, report.progress)
+    if outcome is not None:
+        return failed(base, outcome.reason, f"{outcome.message} (trying again)", permanent=outcome.permanent)
+    return pulling(base, None) if runs else None
 
 
 def _outcome(status: Obj) -> PullOutcome | None:

@@ -62,14 +62,16 @@ def test_there_is_no_claim_and_no_job() -> None:
     assert "ephemeral" in store
 
 
-def test_the_slowest_pod_speaks_for_a_model() -> None:
+def test_the_first_pod_has_it_and_those_that_are_added_take_nothing_back() -> None:
     progress = PullProgress(state="Pulling", completed_bytes=43, total_bytes=100)
     report = PullReport(source=SOURCE, progress=progress, at=1.0)
     first, second = puller("p", PULLED), puller("q", RUNNING)
-    assert model(view(first, second, reports={"uid-q": report}))[:2] == ("Pulling", "43 % of 100 B")
-    assert model(view(first, second)) == ("Pulling", "starting", "")
-    assert model(view(first, puller("q", PULLED)))[0] == "Pulled"
     assert model(view())[0] == "Pending"
+    assert model(view(second)) == ("Pulling", "starting", "")
+    assert model(view(second, reports={"uid-q": report}))[:2] == ("Pulling", "43 % of 100 B")
+    assert model(view(first, second)) == ("Pulled", "pulled, 7 B", "1 of 2 pods still pull it")
+    assert model(view(first, puller("q", PULLED))) == ("Pulled", "pulled, 7 B", "")
+    assert model(view(first, puller("q", WAITING, last=GATED)))[0] == "Failed", "nor hides that one cannot"
 
 
 def test_a_report_of_another_model_of_the_pod_is_not_this_ones() -> None:
