@@ -39,9 +39,9 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
     if trouble := next((v for v in others if v.reason is not None), None):
         return trouble
     if done:
-        digest, size = done[-1].digest, done[-1].total_bytes
-        behind = len(seen.pods) - len(done)
-        return pulled(base, digest, size, message=f"{behind} of {len(seen.pods)} pods still pull it" if behind else "")
+        last, behind = done[-1], len(seen.pods) - len(done)
+        message = f"{behind} of {len(seen.pods)} pods still pull it" if behind else ""
+        return replace(pulled(base, last.digest, last.total_bytes, message=message), figures=last.figures)
     if others:
         return others[0]
     return waiting(base, "Pending", "waiting", "each pod pulls its own before its engine starts, and none has begun")

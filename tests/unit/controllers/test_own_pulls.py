@@ -9,11 +9,13 @@ from typing import Any
 from tests.unit.controllers.cluster import SETTINGS, backend, observed, pod, settled
 
 from pointsman.api.conditions import BackendCondition
+from pointsman.controllers import own_pull_status
 from pointsman.controllers.backend_status import status
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.own_pulls import reports, under_way
 from pointsman.controllers.plan_backend import plan
 from pointsman.domain.compiling import compile_table
+from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress, PullReport
 from pointsman.kube.resources import Obj
 
@@ -72,6 +74,13 @@ def test_the_first_pod_has_it_and_those_that_are_added_take_nothing_back() -> No
     assert model(view(first, second)) == ("Pulled", "pulled, 7 B", "1 of 2 pods still pull it")
     assert model(view(first, puller("q", PULLED))) == ("Pulled", "pulled, 7 B", "")
     assert model(view(first, puller("q", WAITING, last=GATED)))[0] == "Failed", "nor hides that one cannot"
+
+
+def test_what_the_pull_read_of_the_model_is_kept() -> None:
+    read = ended(state="Pulled", digest=DIGEST, total_bytes=7, figures={"weights": 5, "context": 9})
+    seen = view(puller("p", read))
+    (only,) = own_pull_status.views(seen)
+    assert only.figures == Figures(weights=5, context=9)
 
 
 def test_a_report_of_another_model_of_the_pod_is_not_this_ones() -> None:
