@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from tests.models.helpers import LFS, REPO, as_bytes, content, pull_from, pull_noise, start_pull, until
 from tests.support.hub import Hub
@@ -11,6 +12,7 @@ from tests.support.registry import TinyRegistry
 
 from pointsman.cli.prune import prune
 from pointsman.cli.rm import rm
+from pointsman.engines.base import POD_SECURITY
 
 HF = f"hf://{REPO}"
 
@@ -121,3 +123,16 @@ async def test_a_store_is_not_cleaned_under_a_pull(hub: Hub, store: Path) -> Non
 def test_a_store_that_is_not_there_is_a_usage_error(command: object, tmp_path: Path) -> None:
     assert run(command, *([HF] if command is rm else []), "--store", tmp_path / "none").exit_code == 2
     assert run(prune, "--store", tmp_path, "--keep", "nonsense").exit_code == 2
+
+
+def test_the_job_of_the_documentation_runs_the_command(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "sources.md").read_text()
+    (text,) = [part.partition("```")[0] for part in page.split("```yaml")[1:] if "kind: Job" in part]
+    pod = yaml.safe_load(text)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsUser"] == POD_SECURITY["runAsUser"]
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    command, *arguments = [str(tmp_path) if a == mount["mountPath"] else a for a in container["args"]]
+    assert command == "prune"
+    result = run(prune, *arguments)
+    assert (result.exit_code, result.output) == (0, "Nothing to remove.\n")

@@ -132,10 +132,12 @@ async def _ollama(registry: TinyRegistry, folder: Path) -> float:
 
 
 async def _start(at: Place, store: Path) -> asyncio.subprocess.Process:
-    """A pull with the defaults that Jobs have."""
+    """A pull with the defaults that Jobs have, and with bytecode, as images have it."""
+    kept = {**os.environ, "PYTHONPYCACHEPREFIX": str(store.parent / "bytecode")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pointsman", "pull", at.source, "--store", str(store), *at.options),
-        env={**os.environ, **at.env},
+        env={**kept, **at.env},
         stdout=asyncio.subprocess.DEVNULL,
     )
 

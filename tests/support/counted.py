@@ -10,7 +10,7 @@ import contextlib
 import threading
 from types import TracebackType
 
-from tests.support.served import Pace
+from tests.support.served import Pace, small_buffer
 
 _CHUNK = 128 << 10
 
@@ -57,6 +57,7 @@ class Counted:
         assert task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        small_buffer(writer.transport)
         with contextlib.suppress(OSError):
             above, below = await asyncio.open_connection(*self._target)
             back = asyncio.create_task(self._copy(above, writer, counted=True))

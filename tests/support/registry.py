@@ -34,7 +34,7 @@ from types import TracebackType
 from typing import Any
 
 from aiohttp import web
-from tests.support.served import Pace
+from tests.support.served import Pace, small_buffer
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _MEDIA = "application/vnd.ollama.image."
@@ -325,6 +325,7 @@ class TinyRegistry:
         response = web.StreamResponse(status=status, headers={**headers, "Content-Type": "application/octet-stream"})
         response.content_length = stop - start
         entry = self._note(request, status)
+        small_buffer(request.transport)
         entry.digest, entry.start = digest, start
         self._open += 1
         self.peak = max(self.peak, self._open)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import click
+import uvloop
 
 from pointsman.api.sources.pvc import CLAIMS_PATH
 from pointsman.cli.pull_display import make_display
@@ -124,8 +125,9 @@ def pull(
         report_token=_report_token(),
         termination_log=termination_log,
     )
-    with make_display(source, sys.stdout) as show:
-        outcome = asyncio.run(run_pull(options, show))
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)  # a byte costs half of what it does in asyncio's own
+    with make_display(source, sys.stdout) as show, runner:
+        outcome = runner.run(run_pull(options, show))
     raise SystemExit(outcome.exit_code)
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import ssl
 
+import httpcore
 import httpx
 
 from pointsman import __version__
 from pointsman.models.errors import PullError, PullReason
 
 CONNECT_SECONDS = 10.0
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = 512 << 10
+"""Bytes that are read at once: with httpcore's own 64 KiB a pull takes a third more of the processor."""
 STALL_SECONDS = 30.0
 """Without a byte for this long, a request counts as failed."""
 
