@@ -29,9 +29,9 @@ def scene(here: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
     with engines.hub(scene, tmp_path_factory.mktemp("hub")):
         engines.apply(
             scene,
-            engines.backend(
-                "gguf", "LlamaCpp", MODEL, SOURCE, image=images.LLAMA_CPP, resources=SMALL,
-                of_model={"contextLength": 512}, llamaCpp={"parallel": 2},
+            engines.from_page(
+                "llama-cpp", "qwen-small", "gguf", MODEL, SOURCE, image=images.LLAMA_CPP, resources=SMALL,
+                of_model={"contextLength": 512},
             ),
             engines.ollama(scene),
             engines.route("chat", ("gguf", MODEL), ("ollama", "tiny")),
@@ -145,3 +145,23 @@ def test_a_flipped_bit_that_no_server_sees_is_found_and_mended_by_who_asks(scene
         mend(scene, "one bit")
         until(lambda: hashlib.sha256(damaged(scene).read_bytes()).hexdigest() == before, "it is as it was", 120)
         engines.served_by(url, "chat", "gguf")
+
+
+def test_any_image_that_speaks_the_api_serves_as_engine_custom(scene: Stage) -> None:
+    """The same server, which Pointsman is told nothing of but what `custom` says."""
+    words = ["--host", "0.0.0.0", "--port", "9000", "--model", "$(MODEL_PATH)", "--alias", "$(MODEL_NAME)"]
+    engines.apply(
+        scene,
+        engines.backend(
+            "own", "Custom", f"own-{MODEL}", SOURCE, image=images.LLAMA_CPP, resources=SMALL,
+            custom={"port": 9000, "command": ["/app/llama-server"], "args": [*words, "--threads", "1"],
+                    "modelMount": "/srv/models", "writable": ["/var/cache/own"]},
+        ),
+        engines.route("own", ("own", f"own-{MODEL}")),
+    )  # fmt: skip
+    scene.wait_ready("llmbackend/own", 120)
+    with scene.gateway() as url:
+        assert engines.streamed(url, "own") == (ANSWER, "own")
+    (pid,) = engines.processes("/app/llama-server", f"own-{MODEL}")
+    assert any(w.startswith("/srv/models/") for w in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+    scene.kubectl("delete", "pmb/own", "pmr/own", "--wait=true", timeout=120)
