@@ -122,6 +122,19 @@ def compose(request: ChatRequest, model: str, ask_usage: bool = False) -> bytes:
     return body[:a] + first + body[b:c] + second + body[d:]
 
 
+def compose_in_place(request: ChatRequest, model: str, ask_usage: bool) -> list[bytes | memoryview]:
+    """`compose` in pieces, of which the large ones are the request's own bytes: nothing is copied."""
+    start, end = request.model_span
+    view = memoryview(request.body)
+    pieces: list[bytes | memoryview] = [view[:start], encoded_name(model)]
+    if not (request.stream and ask_usage) or request.wants_usage:
+        return [*pieces, view[end:]]
+    if request.options_span is not None:
+        return [compose(request, model, ask_usage)]
+    brace = request.body.rindex(b"}")
+    return [*pieces, view[end:brace], b',"stream_options":' + _USAGE_OPTIONS, view[brace:]]
+
+
 def splice_model(request: ChatRequest, model: str) -> bytes:
     """The body for a backend that calls the model `model`, and nothing else changed."""
     start, end = request.model_span

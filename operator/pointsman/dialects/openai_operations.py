@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pointsman.api.route import Needed
-from pointsman.dialects.openai import CHAT_PATH, compose, parse_chat
+from pointsman.dialects.openai import CHAT_PATH, compose, compose_in_place, parse_chat
 from pointsman.dialects.openai_answer import judge_chat, open_chat
 from pointsman.dialects.openai_completions import (
     COMPLETIONS_PATH,
@@ -24,15 +24,18 @@ from pointsman.dialects.openai_responses_beside import (
 from pointsman.dialects.operation import Operation
 
 CHAT = Operation(
-    "chat", CHAT_PATH, parse=parse_chat, compose=compose, judge=judge_chat, open_stream=open_chat, wide=True
-)
+    "chat", CHAT_PATH, parse=parse_chat, compose=compose, compose_in_place=compose_in_place,
+    judge=judge_chat, open_stream=open_chat, wide=True,
+)  # fmt: skip
 COMPLETIONS = Operation(
     "text_completion", COMPLETIONS_PATH,
-    parse=parse_completion, compose=compose, judge=judge_completion, open_stream=open_text_stream,
+    parse=parse_completion, compose=compose, compose_in_place=compose_in_place,
+    judge=judge_completion, open_stream=open_text_stream,
 )  # fmt: skip
 EMBEDDINGS = Operation(
     "embeddings", EMBEDDINGS_PATH,
-    parse=parse_embedding, compose=compose, judge=judge_embeddings, open_stream=open_chat,
+    parse=parse_embedding, compose=compose, compose_in_place=compose_in_place,
+    judge=judge_embeddings, open_stream=open_chat,
     needs=frozenset((Needed.EMBEDDINGS,)),
 )  # fmt: skip
 RESPONSES = Operation(

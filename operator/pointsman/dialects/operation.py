@@ -23,7 +23,18 @@ Judged = tuple[Judgement, Usage | None, Said | None]
 class Operation:
     """One thing that clients ask for."""
 
-    __slots__ = ("compose", "judge", "kept_id", "name", "needs", "open_stream", "parse", "path", "wide")
+    __slots__ = (
+        "compose",
+        "compose_in_place",
+        "judge",
+        "kept_id",
+        "name",
+        "needs",
+        "open_stream",
+        "parse",
+        "path",
+        "wide",
+    )
 
     def __init__(
         self,
@@ -32,6 +43,7 @@ class Operation:
         *,
         parse: Callable[[bytes], ChatRequest | Complaint],
         compose: Callable[[ChatRequest, str, bool], bytes],
+        compose_in_place: Callable[[ChatRequest, str, bool], list[bytes | memoryview]] | None = None,
         judge: Callable[[bytes, ChatRequest], Judged],
         open_stream: Callable[[ChatRequest], EventReader],
         kept_id: Callable[[bytes], str] | None = None,
@@ -46,6 +58,8 @@ class Operation:
         """Reads the routed fields of a request's body."""
         self.compose = compose
         """(request, the backend's name of the model, ask for the usage of a stream?) → the body to send."""
+        self.compose_in_place = compose_in_place
+        """The same in pieces, for large bodies; None where it has none."""
         self.judge = judge
         """(a whole body under 2xx, the request) → what it is worth."""
         self.open_stream = open_stream

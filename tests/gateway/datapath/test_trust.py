@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.certificates import Authority
 from tests.support.engine import Engine, Reply, until
-from tests.support.raw_client import chat
+from tests.support.raw_client import chat, chat_body, chat_request, connected
 from tests.support.running_gateway import external, gateway, route, table
 from tests.support.upstream import says
 
@@ -56,6 +56,16 @@ async def test_a_backend_is_believed_by_its_own_bundle(ours: Authority, upstream
         assert a.connections == 1
     async with Engine({"/v1/models": Reply()}, tls=ours.server("good")) as engine:
         assert (await probed(one(engine.port, ours.pem))).outcome is ProbeOutcome.OK
+
+
+async def test_a_large_request_goes_out_whole_through_tls(ours: Authority, upstream: Any) -> None:
+    a = await upstream(says("ok"), tls=ours.server("good"))
+    text = "a long prompt " * 40_000
+    async with gateway(one(a.port, ours.pem)) as g, connected(g.port) as client:
+        for _ in range(2):
+            await client.send(chat_request(chat_body(padding=text)))
+            assert (await client.receive()).status == 200
+    assert [(r.json["model"], r.json["padding"]) for r in a.seen] == [("m", text)] * 2
 
 
 async def test_a_certificate_that_signed_itself_is_believed_once_it_is_in_the_bundle(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pointsman.dialects import openai
 from pointsman.dialects.known_body import messages_at
-from pointsman.dialects.openai import compose, parse_chat
+from pointsman.dialects.openai import compose, compose_in_place, parse_chat
 from pointsman.dialects.openai_answer import judge_chat
 from pointsman.dialects.request import ChatRequest, Complaint
 from pointsman.domain.verdict import Verdict, Why
@@ -73,6 +73,7 @@ def test_only_what_must_changes(made: tuple[bytes, dict[str, Any]], name: str, a
     if stream and ask:
         expected["stream_options"] = (value.get("stream_options") or {}) | {"include_usage": True}
     assert sent == expected
+    assert b"".join(compose_in_place(request, name, ask)) == compose(request, name, ask)
     start, end = request.model_span
     assert json.loads(body[start:end]) == value["model"]
     if not (stream and ask and not wants):

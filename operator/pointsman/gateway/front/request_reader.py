@@ -114,10 +114,13 @@ class RequestReader:
                     self.ready.append(Request(known.method, known.path, known.headers, body, True, False, known.query))
                     return
         limit = self._limits.head_bytes
-        if len(data) > limit:
-            for start in range(0, len(data), limit):
-                if self.error is None and not self.upgraded:
-                    self.feed(data[start : start + limit])
+        if len(data) > limit and not self._is_body(len(data)):
+            # In pieces, so that a head cannot grow beyond its limit unseen.
+            start = 0
+            while start < len(data) and self.error is None and not self.upgraded:
+                end = len(data) if self._is_body(len(data) - start) else start + limit
+                self.feed(data[start:end])
+                start = end
             return
         heads, in_head = self._heads, self._in_head
         try:
@@ -136,6 +139,11 @@ class RequestReader:
             self._head_size += len(data)
             if self._head_size > limit:
                 self._complain(431, f"the headers are larger than {limit} bytes", "headers_too_large")
+
+    def _is_body(self, size: int) -> bool:
+        """The next `size` bytes are within a body whose length was announced: no head can be among them."""
+        length = self._headers.get(b"content-length")
+        return not self._in_head and length is not None and length.isdigit() and self._size + size <= int(length)
 
     def _remember(self, data: bytes, request: Request) -> None:
         """`data` may have been all of this request."""

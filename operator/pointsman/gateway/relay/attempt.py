@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pointsman.gateway.relay.exchange import Exchange
 
 NEVER: Final = float("inf")
+LARGE_BYTES: Final = 64 * 1024
+"""Larger bodies are not copied on their way out."""
 _NO_FIELDS: Final[tuple[str, ...]] = ()
 _USAGE_FIELDS: Final = (USAGE_FIELD,)
 
@@ -125,18 +127,27 @@ class Attempt(Relayed):
         once = exchange.once
         ask_usage = stream and not request.wants_usage and not once and exchange.path.asks_usage(lane.target.backend)
         self.added = _USAGE_FIELDS if ask_usage else _NO_FIELDS
-        body = operation.compose(request, lane.target.upstream_model, ask_usage)
-        connection.send(
-            self,
-            b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
-            % (lane.pool.head(operation.path, stream), len(body), exchange.id, exchange.trace, body),
-        )
+        in_place = operation.compose_in_place
+        if in_place is not None and len(request.body) > LARGE_BYTES:
+            pieces = in_place(request, lane.target.upstream_model, ask_usage)
+            size = sum(map(len, pieces))
+            head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
+                lane.pool.head(operation.path, stream), size, exchange.id, exchange.trace,
+            )  # fmt: skip
+            connection.send_pieces(self, [head, *pieces])
+        else:
+            body = operation.compose(request, lane.target.upstream_model, ask_usage)
+            size = len(body)
+            connection.send(
+                self,
+                b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
+                % (lane.pool.head(operation.path, stream), size, exchange.id, exchange.trace, body),
+            )
         if once:
             exchange.forget_body()
         timeouts = exchange.route.timeouts
         self._sent_at = self._progress_at = exchange.mark = now = exchange.clock()
         if stream:
-            size = len(body)
             patience = timeouts.first_token
             self.phase_at = now + (patience if size < SHORT_BYTES else grown(patience, size))
             if exchange.route.hedge is not None and not self.beside and not once:

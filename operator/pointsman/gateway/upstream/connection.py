@@ -56,12 +56,21 @@ class UpstreamConnection:
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
 
     def send(self, owner: Owner, data: bytes) -> None:
+        if self._taken_by(owner):
+            self._transport.write(data)
+
+    def send_pieces(self, owner: Owner, pieces: list[bytes | memoryview]) -> None:
+        """The same for what is too large to be joined."""
+        if self._taken_by(owner):
+            self._transport.writelines(pieces)
+
+    def _taken_by(self, owner: Owner) -> bool:
         self.owner = owner
         if self.closed:
             # It was made and lost before anybody could use it: a backend that dies does that.
             asyncio.get_running_loop().call_soon(self.connection_lost, None)
-            return
-        self._transport.write(data)
+            return False
+        return True
 
     def pause(self) -> None:
         if not self.closed:
