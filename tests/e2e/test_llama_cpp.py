@@ -119,7 +119,7 @@ def mend(scene: Stage, harm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "word"), [("other first bytes", "does not begin as a GGUF file does"), ("cut off", "damaged or cut off")]
+    ("harm", "word"), [("other first bytes", "does not begin as a GGUF file does"), ("cut off", "it was cut off")]
 )
 def test_corrupted_the_cause_is_named_and_who_asks_has_it_mended(scene: Stage, harm: str, word: str) -> None:
     harmed(damaged(scene), harm)
