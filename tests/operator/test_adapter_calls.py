@@ -1,6 +1,6 @@
 """The operator's side of vLLM's adapter API, over real sockets, with pods that speak it as vLLM documents it.
 
-That vLLM itself takes these calls is shown in its own tier (`make e2e-vllm`).
+A real vLLM has not taken these calls yet: docs/reference/engines/vllm.md says so.
 """
 
 from __future__ import annotations

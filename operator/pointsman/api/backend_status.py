@@ -81,7 +81,7 @@ class LLMBackendStatus(StatusModel):
     image_source: Literal["", "Spec", "Default"] = ""
     """Where it came from: `Default` images are kept, whatever the default is by now."""
     last_handled_reconcile_at: str = ""
-    """The value of the reconcile-now annotation that was acted on."""
+    """The value of the reconcile-at annotation that was acted on."""
     models: Annotated[tuple[ModelStatus, ...], ListMap("name", max_items=32)] = ()
     models_summary: str = ""
     """For printer columns: `2/3`, or the progress of the pull under way."""

@@ -69,7 +69,7 @@ class Observed:
         return self.scale.replicas if self.scale is not None else self.backend.spec.replicas
 
     def asked(self) -> str:
-        """The reconcile-now annotation, as the status keeps it when it has been acted on."""
+        """The reconcile-at annotation, as the status keeps it when it has been acted on."""
         return self.backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")[:64]
 
     def image(self) -> tuple[str, str]:

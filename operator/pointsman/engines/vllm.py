@@ -53,6 +53,8 @@ LOGGING = {
 }  # fmt: skip
 """Errors go to the pod's status too: the engine is a process of its own, and the trace of why it could not start stands
 far above the last lines of the log, which are those of the server that waited for it."""
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of adapters (vLLM 0.32, `config/lora.py`)."""
 RUN_TIME = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 """Adapters may come and go while it runs."""
 FLAGS = {
@@ -88,6 +90,11 @@ class Vllm:
         if gpus % stages:
             return f"spec.vllm.pipelineParallelSize: {gpus} GPUs cannot be shared out evenly among {stages} stages"
         (model,) = spec.models
+        if o.max_lora_rank is not None and o.max_lora_rank not in RANKS:
+            ranks = ", ".join(map(str, RANKS))
+            return f"spec.vllm.maxLoraRank: vLLM knows {ranks}: take the next that is not below {o.max_lora_rank}"
+        if not model.adapters and (o.max_loras is not None or o.max_lora_rank is not None):
+            return "spec.vllm.maxLoras and maxLoraRank belong to models[0].adapters: remove them, or name adapters"
         if o.max_model_len is not None and (model.context_length or 0) > o.max_model_len:
             return f"spec.models[0].contextLength is {model.context_length}: vllm.maxModelLen allows {o.max_model_len}"
         return reserved(spec, OURS | RUN_TIME) or clash(o.extra_args, FLAGS, "vllm")

@@ -303,6 +303,10 @@ def test_gpus_of_a_pod_are_shared_out_among_its_stages() -> None:
     [
         ({"gpu": {"count": 3}, "vllm": {"pipelineParallelSize": 2}},
          "spec.vllm.pipelineParallelSize: 3 GPUs cannot be shared out evenly among 2 stages"),
+        ({"vllm": {"maxLoraRank": 40}},
+         "spec.vllm.maxLoraRank: vLLM knows 1, 8, 16, 32, 64, 128, 256, 320, 512: take the next that is not below 40"),
+        ({"models": HF, "vllm": {"maxLoras": 2}},
+         "spec.vllm.maxLoras and maxLoraRank belong to models[0].adapters: remove them, or name adapters"),
         ({"vllm": {"maxModelLen": 10}, "models": [HF[0] | {"contextLength": 11}]},
          "spec.models[0].contextLength is 11: vllm.maxModelLen allows 10"),
         ({"env": [{"name": "HOME", "value": "/"}]}, "spec.env: HOME is set by Pointsman: remove it"),
