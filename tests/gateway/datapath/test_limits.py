@@ -219,6 +219,7 @@ async def test_fallbacks_heed_the_limit() -> None:
         async with gateway(compiled) as g:
             tasks = ask(g, 6)
             await waiting(g, 4)
+            await b.until(lambda: b.now == 2)
             gate.let(6)
             got = await asyncio.gather(*tasks)
     assert {x.headers["x-pointsman-backend"] for x in got} == {"b"}
@@ -261,6 +262,7 @@ async def test_the_share_of_one_gateway_among_several() -> None:
         async with gateway(compiled) as g:
             tasks = ask(g, 5)
             await waiting(g, 3)
+            await a.until(lambda: a.now == 2)
             gate.let(5)
             await asyncio.gather(*tasks)
     assert a.most == 2
@@ -275,6 +277,7 @@ async def test_two_routes_to_one_backend_share_its_slots() -> None:
     ):
         tasks = ask(g, 4, model="x") + ask(g, 4, model="y")
         await waiting(g, 6)
+        await a.until(lambda: a.now == 2)
         gate.let(8)
         got = await asyncio.gather(*tasks)
     assert {x.status for x in got} == {200}
