@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.custom import CustomOptions
-from pointsman.engines.base import (
-    CONTAINER_SECURITY,
-    TMP,
-    Manifest,
-    Scratch,
-    environment,
-    http_probes,
-    model_path,
-    mounts,
-    resources,
-    startup_seconds,
-)
+from pointsman.engines.base import TMP, Manifest, Scratch, model_path
 from pointsman.engines.flags import reserved
+from pointsman.engines.server import server
 
 
 class Custom:
@@ -40,21 +30,10 @@ class Custom:
 
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         o = _options(spec)
-        out: Manifest = {"name": "engine", "image": image}
-        if o.command:
-            out["command"] = list(o.command)
-        if o.args:
-            out["args"] = list(o.args)
-        out |= {
-            "env": environment(_models(spec), spec),
-            "ports": [{"name": "http", "containerPort": o.port, "protocol": "TCP"}],
-            **http_probes(o.probe_path, startup_seconds(self, spec)),
-            "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts(self, spec, read_only=True, at=o.model_mount),
-        }
-        if wanted := resources(spec):
-            out["resources"] = wanted
-        return out
+        return server(
+            self, spec, image, health=o.probe_path, env=_models(spec), command=o.command, args=o.args,
+            store_at=o.model_mount,
+        )  # fmt: skip
 
     def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         return (TMP, *(Scratch(f"writable-{i}", path) for i, path in enumerate(_options(spec).writable)))

@@ -13,19 +13,9 @@ import math
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.llama_cpp import LlamaCppMode, LlamaCppOptions
 from pointsman.api.scalars import amount
-from pointsman.engines.base import (
-    CONTAINER_SECURITY,
-    TMP,
-    Manifest,
-    Scratch,
-    environment,
-    gguf_path,
-    http_probes,
-    mounts,
-    resources,
-    startup_seconds,
-)
+from pointsman.engines.base import TMP, Manifest, Scratch, gguf_path
 from pointsman.engines.flags import clash, literal, reserved
+from pointsman.engines.server import server
 
 PORT = 8080
 FLAGS = {
@@ -69,19 +59,8 @@ class LlamaCpp:
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         (model,) = spec.models
         served = ["--model", gguf_path(model), "--alias", model.name, "--host", "0.0.0.0", "--port", str(PORT)]
-        out: Manifest = {
-            "name": "engine",
-            "image": image,
-            "args": [*served, "--offline", "--metrics", *_arguments(spec)],
-            "env": environment({}, spec),
-            "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-            **http_probes("/health", startup_seconds(self, spec)),
-            "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts(self, spec, read_only=True),
-        }
-        if wanted := resources(spec):
-            out["resources"] = wanted
-        return out
+        args = [*served, "--offline", "--metrics", *_arguments(spec)]
+        return server(self, spec, image, health="/health", env={}, args=args)
 
     def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         return (TMP,)

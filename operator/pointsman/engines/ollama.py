@@ -8,17 +8,8 @@ wrote; version and tags answer while a model loads.
 from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
-from pointsman.engines.base import (
-    CONTAINER_SECURITY,
-    STORE_PATH,
-    TMP,
-    Manifest,
-    Scratch,
-    environment,
-    http_probes,
-    mounts,
-    resources,
-)
+from pointsman.engines.base import STORE_PATH, TMP, Manifest, Scratch
+from pointsman.engines.server import server
 
 PORT = 11434
 HOME = "/home/pointsman"
@@ -64,18 +55,7 @@ class Ollama:
             "HOME": HOME,
             **_options(spec),
         }
-        out: Manifest = {
-            "name": "engine",
-            "image": image,
-            "env": environment(env, spec),
-            "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-            **http_probes("/api/version", spec.startup_seconds),
-            "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts(self, spec),
-        }
-        if wanted := resources(spec):
-            out["resources"] = wanted
-        return out
+        return server(self, spec, image, health="/api/version", env=env, read_only=False)
 
     def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         return (Scratch("home", HOME), TMP)

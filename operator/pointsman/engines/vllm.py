@@ -12,19 +12,9 @@ import json
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.vllm import Dtype, VllmOptions
-from pointsman.engines.base import (
-    CONTAINER_SECURITY,
-    TMP,
-    Manifest,
-    Scratch,
-    environment,
-    http_probes,
-    model_path,
-    mounts,
-    resources,
-    startup_seconds,
-)
+from pointsman.engines.base import TMP, Manifest, Scratch, model_path
 from pointsman.engines.flags import clash, literal, reserved
+from pointsman.engines.server import server
 
 PORT = 8000
 HOME = "/home/pointsman"
@@ -102,20 +92,8 @@ class Vllm:
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         (model,) = spec.models
         served = ["serve", model_path(model), "--served-model-name", model.name, "--port", str(PORT)]
-        out: Manifest = {
-            "name": "engine",
-            "image": image,
-            "command": ["vllm"],
-            "args": [*served, *_arguments(spec)],
-            "env": environment(OURS | _logging(spec) | (RUN_TIME if model.adapters else {}), spec),
-            "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-            **http_probes("/health", startup_seconds(self, spec)),
-            "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts(self, spec, read_only=True),
-        }
-        if wanted := resources(spec):
-            out["resources"] = wanted
-        return out
+        env = OURS | _logging(spec) | (RUN_TIME if model.adapters else {})
+        return server(self, spec, image, health="/health", env=env, command=["vllm"], args=[*served, *_arguments(spec)])
 
     def scratch(self, spec: LLMBackendSpec) -> tuple[Scratch, ...]:
         told = [Scratch("logging", LOGS, file="logging.json", text=json.dumps(LOGGING))] if _logging(spec) else []
