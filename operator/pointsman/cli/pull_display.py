@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from typing import TextIO
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from pointsman.domain.report import PullProgress
 
@@ -24,6 +22,10 @@ def make_display(source: str, out: TextIO) -> Iterator[Callable[[PullProgress], 
     if not out.isatty():
         yield JsonLines(source, out)
         return
+    # Only where somebody looks: it takes a tenth of a second to load.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     console = Console(file=out)
     columns = (
         TextColumn("{task.description}"),

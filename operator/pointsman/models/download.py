@@ -64,6 +64,8 @@ class _Transfer:
         self._shared = shared
         self._partial = partial
         self._write_bytes = min(_MAX_WRITE_BYTES, shared.part_size // 64)
+        self._writing = asyncio.Lock()
+        # One at a time: the kernel lets one write into a file, and the others would spin on its lock.
         self.ranges_known = asyncio.Event()
         self.ranged = False
 
@@ -120,7 +122,8 @@ class _Transfer:
     async def _write(self, cursor: _Cursor, chunks: list[bytes], count: int) -> None:
         shared = self._shared
         await shared.checkpointer.room()
-        await in_thread(self._partial.write, cursor.at, chunks)
+        async with self._writing:
+            await in_thread(self._partial.write, cursor.at, chunks)
         start, cursor.at = cursor.at, cursor.at + count
         self._partial.note_written(start, cursor.at)
         shared.checkpointer.wrote(self._partial, start, cursor.at)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pointsman.api.sources.ollama import OllamaSource, served_path_parts
 from pointsman.api.sources.pvc import CLAIMS_PATH
@@ -26,9 +26,11 @@ from pointsman.models.figures import read_figures, read_ollama_figures
 from pointsman.models.outcome import PullOutcome, failed, succeeded, write_outcome
 from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, PullRequest, Refresh, pull
 from pointsman.models.reference import read_pin, read_source
-from pointsman.models.report import ReportServer
 from pointsman.models.secret_folder import SecretFolder
 from pointsman.models.threads import in_thread
+
+if TYPE_CHECKING:
+    from pointsman.models.report import ReportServer
 
 T = TypeVar("T")
 HOLD_SECONDS = 10.0
@@ -96,6 +98,8 @@ async def _serve_report(options: PullOptions, stack: AsyncExitStack) -> ReportSe
             PullReason.BAD_CONFIGURATION,
             "A report is served only with a token; set POINTSMAN_REPORT_TOKEN or POINTSMAN_REPORT_TOKEN_FILE.",
         )
+    from pointsman.models.report import ReportServer  # a web server takes 0.2 s to load
+
     server = ReportServer(options.source, options.report_token, host=options.report_host, port=options.report_port)
     try:
         return await stack.enter_async_context(server)
