@@ -13,8 +13,8 @@ from tests.cluster.plan import NODE
 from tests.operator import paper
 from tests.operator.bench import SETTINGS, Bench, condition
 from tests.operator.conftest import eventually
+from tests.operator.hands import job_ended, pull_pod
 from tests.operator.paper import PaperNode
-from tests.operator.test_backend import job_ended, pull_pod
 
 from pointsman.controllers.settings import Settings
 from pointsman.kube.client import Client

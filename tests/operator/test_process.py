@@ -12,8 +12,8 @@ from tests.cluster.cluster import Cluster
 from tests.operator import paper
 from tests.operator.bench import condition, external, ollama, route, says
 from tests.operator.conftest import SYSTEM, eventually
+from tests.operator.hands import pull_pod, server_pods
 from tests.operator.process import OperatorProcess
-from tests.operator.test_backend import pull_pod, server_pods
 from tests.operator.worker import Worker, address, token_of
 
 from pointsman.domain.report import (

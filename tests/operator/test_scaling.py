@@ -13,8 +13,8 @@ from tests.cluster.cluster import Cluster
 from tests.operator import paper
 from tests.operator.bench import Bench, Killed, condition, ollama, says
 from tests.operator.conftest import eventually
+from tests.operator.hands import change, make_ready, pull_pod, server_pods
 from tests.operator.process import OperatorProcess
-from tests.operator.test_backend import change, make_ready, pull_pod, server_pods
 from tests.operator.worker import Worker, address, token_of
 
 from pointsman.domain.report import BackendHealth, GatewayReport

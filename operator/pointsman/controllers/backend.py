@@ -176,6 +176,7 @@ class BackendController:
             pull_pods=pull_pods,
             progress=progress,
             reports=own_pulls.reports(pods, context.reports.last),
+            secrets=await context.given(backend),
             health=health,
             gpus=None if mistaken else await self._gpus(backend, pods),
             mistaken=mistaken,

@@ -13,7 +13,7 @@ from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers.book import ReportBook
 from pointsman.controllers.settings import Settings
 from pointsman.domain.compiling import compile_table
-from pointsman.domain.references import References, references
+from pointsman.domain.references import References, pull_secrets, references
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import ApplyClient
@@ -25,6 +25,8 @@ class Secrets(Protocol):
     """Who knows which Secrets (or ConfigMaps) exist."""
 
     async def shape(self, namespace: str, name: str) -> SecretShape | None: ...
+
+    async def identity(self, namespace: str, name: str) -> str | None: ...
 
 
 @dataclass
@@ -94,6 +96,12 @@ class Context:
             shapes = {name: await known.shape(namespace, name) for name in sorted(names)}
             out.append({name: SecretValue(s.version, s.keys) for name, s in shapes.items() if s is not None})
         return out[0], out[1]
+
+    async def given(self, backend: LLMBackend) -> Mapping[str, str | None]:
+        """Which object and version each Secret is that the backend's pulls are given; None for one that does not exist.
+        Raises `ApiError`."""
+        names = sorted(pull_secrets(backend))
+        return {name: await self.secrets.identity(backend.meta.namespace, name) for name in names}
 
     def gateway_pods(self, namespace: str) -> list[Obj]:
         return [p for p in self.all_gateway_pods(namespace) if not is_deleting(p)]

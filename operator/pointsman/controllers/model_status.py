@@ -44,6 +44,9 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float
         message = outcome.message if outcome else "the pull's pod ended without a word"
         again = "" if end.permanent else f" (tried again at {timestamp(end.again_at)})"
         return failed(base, outcome.reason if outcome else "", message + again, permanent=end.permanent)
+    if pull.job is None and pull.missing:
+        status = ModelStatus(**base, state="Pending", message=pull.missing, progress="waiting")
+        return ModelView(status, Reason.SECRET_MISSING, permanent=True)
     if pull.job is None:
         return waiting(base, "Pending", "waiting", pull.waiting)
     if progress is not None and progress.state in ("Pulling", "Verifying", "Pulled"):

@@ -47,6 +47,8 @@ class Observed:
     """What pulls report, by the Job's name."""
     reports: Mapping[str, PullReport] = field(default_factory=dict)
     """What serving pods report that pull for themselves, by the pod's UID."""
+    secrets: Mapping[str, str | None] = field(default_factory=dict)
+    """Which object and version each Secret is that pulls are given (`SecretWatch.identity`); None: there is none."""
     health: Health = field(default_factory=Health)
     events: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
     """Events of children that are stuck, by the child's UID."""

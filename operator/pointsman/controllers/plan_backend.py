@@ -75,6 +75,8 @@ class Pull:
     """The status of an earlier success of this very pull."""
     waiting: str = ""
     """What it waits for before it can start."""
+    missing: str = ""
+    """What somebody must make before it can start, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,8 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
         return pull
     if again:
         return _restart(seen, store, pull, 0, ASKED, draft)
+    if (secret := _secret(seen, model)) and annotations_of(live).get(pull_job.SECRET_ANNOTATION) != secret:
+        return _restart(seen, store, pull, 0, "its Secret is another now", draft)
     if not end.permanent:
         if seen.now >= end.again_at:
             return _restart(seen, store, pull, end.round + 1, "it is time to try again", draft)
@@ -271,18 +275,31 @@ def _due(seen: Observed, model: Model, last: float, draft: _Draft) -> bool:
     return left <= 0
 
 
+def _secret(seen: Observed, model: Model) -> str | None:
+    """Which object and version the model's Secret is; empty for a model without one, None when it does not exist."""
+    return "" if model.secret_ref is None else seen.secrets.get(model.secret_ref.name, "")
+
+
 def _restart(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
     assert pull.job is not None
+    if _secret(seen, pull.model) is None:
+        return pull  # it would only wait
     draft.steps.append(Delete(pull.job, why))
     return _start(seen, store, replace(pull, job=None, end=None), round_, why, draft)
 
 
 def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
+    model = pull.model
+    if (secret := _secret(seen, model)) is None:
+        assert model.secret_ref is not None
+        return replace(pull, missing=f"Secret {model.secret_ref.name} does not exist: create it, its pull needs it")
     if store.one_node and seen.replicas and not any(_scheduled(p) for p in seen.pods):
         # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
         return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
     verify = why == ASKED  # somebody has a reason to ask: then nothing that lies there is taken for granted
-    manifest = pull_job.job(seen.backend, pull.model, pull.name, store, seen.settings, round_, verify=verify)
+    manifest = pull_job.job(
+        seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=secret
+    )
     draft.steps.append(Apply(manifest, None, why))
     return pull
 

@@ -34,6 +34,8 @@ BACKOFF_LIMIT = 3
 """Pods that may fail before the Job does (Kubernetes waits 10, 20, 40 s between them)."""
 ROUND_ANNOTATION = f"{meta.GROUP}/round"
 """How often the Job was made anew."""
+SECRET_ANNOTATION = f"{meta.GROUP}/secret"
+"""Which object and version the model's Secret was when the Job was made: `<uid>/<resourceVersion>`."""
 FIRST_WAIT = 60.0
 LONGEST_WAIT = 900.0
 """Seconds before a failed Job is made anew: doubling from the first to the longest."""
@@ -85,11 +87,13 @@ def job(
     round_: int,
     *,
     verify: bool = False,
+    secret: str = "",
 ) -> Obj:
     """Made once and never applied again: a Job's template cannot change. It follows the store to its node and carries
     the server's node constraints, so that it never binds the volume where the server cannot run.
 
-    `verify`: what is in the volume already is hashed again, and fetched anew where it is damaged."""
+    `verify`: what is in the volume already is hashed again, and fetched anew where it is damaged. `secret`: which
+    object and version the model's Secret is."""
     labels = {
         meta.MANAGED_BY_LABEL: meta.MANAGED_BY,
         "app.kubernetes.io/name": "pointsman-pull",
@@ -128,7 +132,7 @@ def job(
             "name": name,
             "namespace": backend.meta.namespace,
             "labels": labels,
-            "annotations": {ROUND_ANNOTATION: str(round_)},
+            "annotations": {ROUND_ANNOTATION: str(round_)} | ({SECRET_ANNOTATION: secret} if secret else {}),
             "ownerReferences": [owner_reference(backend, controller=False)],
         },
         "spec": {

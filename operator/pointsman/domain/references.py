@@ -1,4 +1,5 @@
-"""Which Secrets and ConfigMaps do backends name? What a gateway may read, watches and asks about. Pure."""
+"""Which Secrets and ConfigMaps do backends name? What a gateway may read, watches and asks about (`references`), and
+what pulls are given (`pull_secrets`). Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +26,15 @@ def references(backends: Iterable[LLMBackend]) -> References:
     )
 
 
+def pull_secrets(backend: LLMBackend) -> frozenset[str]:
+    """The Secrets that its pulls are given. Gateways have nothing to do with them, and get no right to read them."""
+    return frozenset(m.secret_ref.name for m in backend.spec.models if m.source and m.secret_ref is not None)
+
+
 def names(backend: LLMBackend, kind: BundleKind, name: str) -> bool:
-    """Does the backend name this object?"""
+    """Does the backend name this object, for gateways or for pulls?"""
+    if kind is BundleKind.SECRET and name in pull_secrets(backend):
+        return True
     return (kind, name) in set(_named(backend))
 
 

@@ -7,7 +7,8 @@ Why each is needed:
   and `patch`;
 - claims are never deleted by the operator: their owner references are;
 - Secrets are read because gateways get that right, for the Secrets that backends name, from the operator, and to say
-  whether such a Secret exists (no value is kept); one Secret of its own is made in each namespace;
+  whether such a Secret exists (no value is kept; of those that pulls are given only the metadata is asked for); one
+  Secret of its own is made in each namespace;
 - ConfigMaps are read for the same reasons: gateways get that right for those with CA bundles, from the operator;
 - EndpointSlices are only handed on;
 - what gateways run under (ServiceAccount, Role, RoleBinding, budget) may be changed by its one name only. `create`

@@ -4,6 +4,7 @@ Never a value, but for certificates, which are public.
 
 Decided here: one metadata-only watch for each namespace in which one is referenced (a Secret can be a megabyte, a
 cluster can have thousands), and a GET of a referenced one when its version changed, of which only the shape is kept.
+Of a Secret that only pulls are given not even that is read: `identity` says which object and version it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pointsman.domain.trust import certificates
 from pointsman.kube.connect import METADATA, METADATA_LIST, ApiError, Connection, Gone, NotFound
@@ -38,11 +40,26 @@ class SecretShape:
     """Key → one of `USABLE`, `UNUSABLE`, `EMPTY`, or the certificates in the value."""
 
 
+class _Seen(NamedTuple):
+    """What the watch knows of one object."""
+
+    uid: str
+    version: str
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> _Seen:
+        return cls(metadata["uid"], metadata["resourceVersion"])
+
+    @property
+    def identity(self) -> str:
+        return f"{self.uid}/{self.version}"
+
+
 @dataclass
 class _Space:
     """One namespace that is watched."""
 
-    versions: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, _Seen] = field(default_factory=dict)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -59,9 +76,37 @@ class SecretWatch:
         self._on_change = on_change
         self._spaces: dict[str, _Space] = {}
         self._shapes: dict[tuple[str, str], SecretShape | None] = {}
+        self._identified: set[tuple[str, str]] = set()
 
     async def shape(self, namespace: str, name: str) -> SecretShape | None:
         """None when it does not exist. Raises `ApiError`."""
+        space = await self._synced(namespace)
+        if space is None:
+            return await self._read(namespace, name)
+        seen = space.objects.get(name)
+        known = self._shapes.get((namespace, name))
+        if seen is None:
+            self._shapes[namespace, name] = None
+            return None
+        if known is not None and known.version == seen.version:
+            return known
+        return await self._read(namespace, name)
+
+    async def identity(self, namespace: str, name: str) -> str | None:
+        """Which object it is and in which version, `<uid>/<resourceVersion>`; None when it does not exist. Its content
+        is never read. Raises `ApiError`."""
+        self._identified.add((namespace, name))
+        space = await self._synced(namespace)
+        if space is not None and (seen := space.objects.get(name)) is not None:
+            return seen.identity
+        try:  # the watch may be behind who has just made it
+            found = await self._connection.request("GET", self._resource.path(namespace, name), accept=METADATA)
+        except NotFound:
+            return None
+        return _Seen.of(found["metadata"]).identity
+
+    async def _synced(self, namespace: str) -> _Space | None:
+        """The namespace once its objects are known; None when that takes too long."""
         space = self._spaces.get(namespace)
         if space is None:
             space = self._spaces[namespace] = _Space()
@@ -72,15 +117,8 @@ class SecretWatch:
             async with asyncio.timeout(SYNC_SECONDS):
                 await space.synced.wait()
         except TimeoutError:
-            return await self._read(namespace, name)
-        version = space.versions.get(name)
-        known = self._shapes.get((namespace, name))
-        if version is None:
-            self._shapes[namespace, name] = None
             return None
-        if known is not None and known.version == version:
-            return known
-        return await self._read(namespace, name)
+        return space
 
     async def close(self) -> None:
         for space in self._spaces.values():
@@ -116,17 +154,17 @@ class SecretWatch:
 
     async def _list(self, namespace: str, space: _Space) -> str:
         params = {"limit": "500"}
-        found: dict[str, str] = {}
+        found: dict[str, _Seen] = {}
         while True:
             page = await self._connection.request(
                 "GET", self._resource.path(namespace), params=params, accept=METADATA_LIST
             )
-            found |= {i["metadata"]["name"]: i["metadata"]["resourceVersion"] for i in page.get("items") or ()}
+            found |= {i["metadata"]["name"]: _Seen.of(i["metadata"]) for i in page.get("items") or ()}
             following = page["metadata"].get("continue")
             if not following:
                 break
             params["continue"] = following
-        before, space.versions = space.versions, found
+        before, space.objects = space.objects, found
         for name in before.keys() | found.keys():
             if before.get(name) != found.get(name):
                 self._tell(namespace, name)
@@ -142,14 +180,14 @@ class SecretWatch:
             if event["type"] == "BOOKMARK":
                 continue
             if event["type"] == "DELETED":
-                space.versions.pop(metadata["name"], None)
+                space.objects.pop(metadata["name"], None)
             else:
-                space.versions[metadata["name"]] = version
+                space.objects[metadata["name"]] = _Seen.of(metadata)
             self._tell(namespace, metadata["name"])
         return version
 
     def _tell(self, namespace: str, name: str) -> None:
-        if (namespace, name) in self._shapes:
+        if (namespace, name) in self._shapes or (namespace, name) in self._identified:
             self._on_change(namespace, name)
 
 
