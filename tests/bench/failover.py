@@ -18,7 +18,7 @@ import uvloop
 from tests.bench.peers import compiled_environment
 from tests.cluster.cache import REPOSITORY
 from tests.support.raw_client import RawClient, chat_body, chat_request, connected
-from tests.support.running_gateway import TIMEOUTS, Running, external, gateway, route, table
+from tests.support.running_gateway import Running, external, gateway, route, table
 from tests.support.upstream import Upstream, says
 
 from pointsman.simulator.behaviour import Behaviour, answers
@@ -28,7 +28,7 @@ from pointsman.simulator.openai_bytes import error
 REQUESTS = 300
 SILENT_REQUESTS = 15
 DEADLINE_MS = 300
-assert TIMEOUTS["answer"] == f"{DEADLINE_MS}ms"
+_TIMES = {"answer": f"{DEADLINE_MS}ms"}
 _SILENT = f"accepts and is silent; the route's `answer` is {DEADLINE_MS} ms"
 
 
@@ -71,8 +71,8 @@ async def _fault(name: str, behave: Behaviour | None) -> tuple[float, float]:
         external("bad", f"http://127.0.0.1:{bad.port}/v1"),
         external("good", f"http://127.0.0.1:{good.port}/v1"),
     ]
-    broken = table(backends, [route("bad", "good")])
-    plain = table(backends, [route("good")])
+    broken = table(backends, [route("bad", "good", timeouts=_TIMES)])
+    plain = table(backends, [route("good", timeouts=_TIMES)])
     added = []
     async with gateway(plain) as g, connected(g.port) as client:
         for _ in range(SILENT_REQUESTS if name == _SILENT else REQUESTS):

@@ -23,7 +23,7 @@ from tests.bench.process import Process
 _SPARE_FILES = 200
 _MORE = 100
 """Streams that are begun, one after the other, while the many are open."""
-_GONE_SECONDS = 10.0
+_GONE_SECONDS = 30.0
 _START_SECONDS = 60.0
 
 

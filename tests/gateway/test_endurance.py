@@ -68,11 +68,11 @@ async def test_load_that_is_over_leaves_nothing(tmp_path: Path) -> None:
             )
             samples = await asyncio.to_thread(sampled, process, SOAK_SECONDS)
             left, *answers = await load
-        assert left > 20
-        assert sum(answers) > 300
+        assert left > 5
+        assert sum(answers) > 50
         assert slope_of(samples).least_grown_mb < 2.0
         # Idle connections to the backends stay in the pool for their time; those of this load are at most as many.
-        assert await back_to(process, files + 6, 10) == 0
+        assert await back_to(process, files + 6, 30) == 0
         assert await asyncio.to_thread(in_flight, admin) == 0
     finally:
         for p in (process, *backends):

@@ -32,7 +32,7 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]
 
 
 async def following(stream: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
-    return await asyncio.wait_for(anext(stream), 10)
+    return await asyncio.wait_for(anext(stream), 30)
 
 
 async def test_health_fallbacks_and_tables_are_told_as_they_happen() -> None:
@@ -43,14 +43,14 @@ async def test_health_fallbacks_and_tables_are_told_as_they_happen() -> None:
         assert (hello["kind"], hello["gateway"]) == ("Hello", "gateway-0")
         gateway.eject("a")
         change = await following(stream)
-        assert abs(change.pop("at") - time.time()) < 5
+        assert abs(change.pop("at") - time.time()) < 30
         assert change == {
             "kind": "HealthChanged", "backend": "a", "endpoint": "a.example:80", "old": "Unknown", "new": "Unhealthy",
             "reason": "Refused", "message": "it refuses connections",
         }  # fmt: skip
         gateway.state.fell_back("chat", "a", "b", "Refused", "r-1")
         fell = await following(stream)
-        assert abs(fell.pop("at") - time.time()) < 5
+        assert abs(fell.pop("at") - time.time()) < 30
         assert fell == {
             "kind": "FellBack", "route": "chat", "from": "a", "to": "b", "reason": "Refused", "requestId": "r-1"
         }  # fmt: skip
@@ -91,7 +91,7 @@ async def test_a_quiet_stream_beats_and_ends_with_the_gateway() -> None:
     broadcast = Broadcast(GatewayState("g"), heartbeat=0.05)
     stream = broadcast.stream()
     await anext(stream)
-    assert await asyncio.wait_for(anext(stream), 5) == b": still here\n\n"
+    assert await asyncio.wait_for(anext(stream), 30) == b": still here\n\n"
     broadcast.close()
     assert [frame async for frame in stream] == []
 

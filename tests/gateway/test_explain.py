@@ -25,7 +25,7 @@ async def explain(admin: str, *arguments: str) -> tuple[int, str, str]:
         sys.executable, "-m", "pointsman", "explain", "--admin", admin, *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, out.decode(), err.decode()
 
 

@@ -60,8 +60,12 @@ async def answered(gateway: GatewayProcess) -> bool:
     return (await ask(gateway.url)).status_code == 200
 
 
+async def healthy(gateway: GatewayProcess) -> bool:
+    return (await health(gateway.admin))["state"] == "Healthy"
+
+
 async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(300):
+    for _ in range(600):
         if await check():
             return
         await asyncio.sleep(0.05)
@@ -94,5 +98,5 @@ async def test_the_proxy_of_the_environment_is_used_for_traffic_and_checks(tmp_p
         async with gateway_process(tmp_path, **environment) as gateway:
             assert (await ask(gateway.url)).status_code == 200
             await until(lambda: {line.split()[0] for line in proxy.asked} == {"GET", "POST"})
-            assert (await health(gateway.admin))["state"] == "Healthy"
+            await eventually(lambda: healthy(gateway))
             assert "hunter2" not in "\n".join(gateway.log) + json.dumps(await health(gateway.admin))

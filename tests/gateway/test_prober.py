@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from tests.support.engine import Engine, Reply, until
@@ -37,7 +38,7 @@ def external(url: str, name: str = "hosted", secret: str = "sk-1", version: str 
             "engine": "External",
             "models": [{"name": "small"}],
             "external": {"url": url, "secretRef": {"name": "key"}},
-            "probe": {"interval": "100ms", "timeout": "500ms", **probing},
+            "probe": {"interval": "100ms", "timeout": "20s", **probing},
         },
     }
     return compile_table([LLMBackend.parse(body)], [], {}, {"key": SecretValue(version, {"api-key": secret})})
@@ -49,7 +50,7 @@ def ollama(port: int, **probing: Any) -> RoutingTable:
         "spec": {
             "engine": "Ollama",
             "models": [{"name": "tiny", "source": "ollama://tiny:1b"}, {"name": "pinned", "source": "ollama://pinned"}],
-            "probe": {"interval": "100ms", "timeout": "500ms", **probing},
+            "probe": {"interval": "100ms", "timeout": "20s", **probing},
         },
         "status": {"models": [{"name": "pinned", "digest": DIGEST}]},
     }
@@ -74,6 +75,16 @@ async def state() -> AsyncIterator[GatewayState]:
     await prober.start()
     yield state
     await prober.close()
+
+
+async def left_alone(engine: Engine) -> None:
+    """Until nobody asks it for five intervals. A check that was under way may still come."""
+    for _ in range(5):
+        asked = len(engine.asked)
+        await asyncio.sleep(0.5)
+        if len(engine.asked) == asked:
+            return
+    raise AssertionError("it is asked again and again")
 
 
 def health(state: GatewayState) -> Any:
@@ -117,7 +128,7 @@ def vllm(port: int, **model: Any) -> RoutingTable:
         "spec": {
             "engine": "VLLM",
             "models": [{"name": "tiny", "source": "hf://org/tiny", **model}],
-            "probe": {"interval": "50ms", "timeout": "500ms"},
+            "probe": {"interval": "50ms", "timeout": "20s"},
         },
     }
     return compile_table([LLMBackend.parse(body)], [], {"local": (PodEndpoint("uid-1", "127.0.0.1", port),)}, {})
@@ -159,7 +170,7 @@ async def test_the_credential_and_the_host_are_sent() -> None:
 async def test_refused_reset_and_silent_servers_fail_with_a_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        found = await once(external(f"http://127.0.0.1:{port}/v1"))
+        found = await once(external(f"http://127.0.0.1:{port}/v1", timeout="500ms"))
         assert (found.outcome, found.reason) == (ProbeOutcome.TIMED_OUT, "ProbeTimeout")
         assert found.message == "no answer to its check within 0.5 s"
     found = await once(external(f"http://127.0.0.1:{port}/v1"))
@@ -231,13 +242,14 @@ async def test_ollama_lists_what_is_missing() -> None:
 
 async def test_new_endpoint_is_checked_at_once_and_then_every_interval(state: GatewayState) -> None:
     async with Engine({"/v1/models": Reply()}) as engine:
+        state.set_table(external(f"{engine.url}/v1", interval="1h"))
+        await until(lambda: health(state).state is State.HEALTHY)
+        assert health(state).latency_ms > 0
+    async with Engine({"/v1/models": Reply()}) as engine:
         started = time.monotonic()
         state.set_table(external(f"{engine.url}/v1", interval="1s"))
-        await until(lambda: health(state).state is State.HEALTHY)
-        assert time.monotonic() - started < 0.8
         await until(lambda: len(engine.asked) >= 4)
-        assert 2.7 < time.monotonic() - started < 5.0
-        assert health(state).latency_ms > 0
+        assert time.monotonic() - started > 2.7
 
 
 async def test_failure_threshold_ejects_and_success_threshold_brings_back(state: GatewayState) -> None:
@@ -264,10 +276,7 @@ async def test_a_removed_endpoint_is_asked_no_more_and_a_new_credential_at_once(
         state.set_table(external(f"{engine.url}/v1", secret="sk-2", version="2"))
         await until(lambda: len(engine.asked) >= 4)
         state.set_table(RoutingTable())
-        await asyncio.sleep(0.05)
-        asked = len(engine.asked)
-        await asyncio.sleep(0.3)
-        assert len(engine.asked) == asked
+        await left_alone(engine)
 
 
 async def test_missing_model_is_set_and_healed_by_the_list(state: GatewayState) -> None:
@@ -290,11 +299,27 @@ async def test_500_idle_endpoints_cost_little(state: GatewayState) -> None:
             endpoints=tuple(replace(only(table).endpoints[0], key=f"uid-{i}") for i in range(500)),
         )
         state.set_table(RoutingTable({"local": backend}))
-        await until(lambda: len(engine.asked) >= 1000, 30)
+        await until(lambda: len(engine.asked) >= 1000, 60)
         await asyncio.sleep(5.5)
-        asked, spent = len(engine.asked), time.process_time()
+        asked, spent, began = len(engine.asked), time.process_time(), time.monotonic()
         await asyncio.sleep(5.0)
-        share, rate = (time.process_time() - spent) / 5.0, (len(engine.asked) - asked) / 5.0
-        print(f"{share:.0%} of a core at {rate:.0f} requests a second")
-        assert 100 < rate < 250
-        assert share < 0.5, f"{share:.0%} of a core, the answering server of this process included"
+        asked = len(engine.asked) - asked
+        rate = asked / (time.monotonic() - began)
+        each = (time.process_time() - spent) / asked
+    bare = await cost_of_a_bare_request()
+    print(f"{rate:.0f} requests a second, each {each * 1e6:.0f} µs, a bare one {bare * 1e6:.0f} µs")
+    assert rate < 250
+    assert each < 3 * bare, "with the answering server of this process in both"
+
+
+async def cost_of_a_bare_request(count: int = 500) -> float:
+    """CPU seconds, the answering server included: what this machine needs at least."""
+    async with (
+        Engine({"/api/version": Reply()}) as engine,
+        aiohttp.ClientSession() as http,
+    ):
+        spent = time.process_time()
+        for _ in range(count):
+            async with http.get(f"{engine.url}/api/version") as answer:
+                await answer.read()
+        return (time.process_time() - spent) / count

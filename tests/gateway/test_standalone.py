@@ -23,7 +23,7 @@ def backend(name: str, port: int, secret: bool = False) -> str:
     return (
         f"apiVersion: pointsman.dev/v1alpha1\nkind: LLMBackend\nmetadata: {{name: {name}}}\nspec:\n  engine: External\n"
         f"  external:\n    url: http://127.0.0.1:{port}/v1\n{ref}  models: [{{name: small}}]\n"
-        "  probe: {interval: 200ms, timeout: 1s}\n---\n"
+        "  probe: {interval: 200ms, timeout: 5s}\n---\n"
     )
 
 
@@ -121,7 +121,7 @@ async def test_without_a_cluster_and_manifests_it_says_what_to_do(tmp_path: Path
         sys.executable, "-m", "pointsman", "gateway", "--kubeconfig", str(tmp_path / "none"), "--log-format", "text",
         stderr=asyncio.subprocess.PIPE, env={"HOME": str(tmp_path), "PATH": ""},
     )  # fmt: skip
-    _, text = await asyncio.wait_for(process.communicate(), 20)
+    _, text = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 3
     assert "to serve without a cluster give --manifests DIR" in text.decode()
 

@@ -74,7 +74,7 @@ class Engine:
         return web.json_response(reply.body, status=reply.status, headers=reply.headers)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "the condition") -> Any:
     """Waits until `condition()` is true and returns its value. Raises `TimeoutError`."""
     deadline = time.monotonic() + seconds
     while True:

@@ -38,7 +38,7 @@ class GatewayProcess:
             lines.append(line.decode().rstrip("\n"))
 
     async def listening(self) -> None:
-        found = await until(self._addresses, 20, "the gateway's start line")
+        found = await until(self._addresses, 60, "the gateway's start line")
         self.url, self.admin = found.groups()
 
     def _addresses(self) -> re.Match[str] | None:
@@ -53,7 +53,7 @@ class GatewayProcess:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    async def ended(self, seconds: float = 20.0) -> int:
+    async def ended(self, seconds: float = 60.0) -> int:
         """The exit code."""
         code = await asyncio.wait_for(self._process.wait(), seconds)
         await asyncio.gather(*self._readers)

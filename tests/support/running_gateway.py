@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,10 @@ from pointsman.gateway.relay.datapath import DataPath
 from pointsman.gateway.state import GatewayState
 from pointsman.gateway.upstream.trust import default_tls
 
-TIMEOUTS = {"connect": "500ms", "firstToken": "300ms", "answer": "300ms", "idle": "300ms", "total": "3s"}
+TIMEOUTS = {"connect": "10s", "firstToken": "20s", "answer": "20s", "idle": "20s", "total": "60s"}
+"""So long that no machine is slow enough to make a backend that is well seem ill."""
+SHORT = {"connect": "1s", "firstToken": "1s", "answer": "1s", "idle": "1s", "total": "20s"}
+"""For tests of silence: long enough for a good answer of the next backend on a busy machine."""
 
 
 @dataclass
@@ -158,9 +162,10 @@ async def gateway(
     limits: Limits | None = None,
     tls: Callable[[], ssl.SSLContext] = default_tls,
     proxies: Proxies = NO_PROXIES,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
     meter = Recorder()
-    state = GatewayState("test", table=compiled, meter=meter, jitter=lambda: 0.0)
+    state = GatewayState("test", table=compiled, meter=meter, jitter=lambda: 0.0, clock=clock)
     events: list[Event] = []
     state.subscribe(events.append)
     path = DataPath(state, limits=limits, tls=tls, proxies=proxies)

@@ -47,7 +47,7 @@ class Simulated(SimulatedBackend):
         async with self.changed:
             self.changed.notify_all()
 
-    async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
         """Waits until a request that came or ended makes it so."""
         async with asyncio.timeout(seconds), self.changed:
             await self.changed.wait_for(true)

@@ -48,13 +48,18 @@ class Upstream:
         return self._backend.connections
 
     @property
+    def talking(self) -> int:
+        """Connections that are open."""
+        return self._backend.talking
+
+    @property
     def left(self) -> int:
         """Requests whose answer the other side did not wait for."""
         return sum(request.left.is_set() for request in self.seen)
 
     async def asked(self) -> None:
         """Until the first request came."""
-        await asyncio.wait_for(self._asked.wait(), 5)
+        await asyncio.wait_for(self._asked.wait(), 30)
 
     async def stop(self) -> None:
         """Refuses connections from now on, and drops those there are."""

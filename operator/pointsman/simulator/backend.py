@@ -49,6 +49,11 @@ class SimulatedBackend:
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     @property
+    def talking(self) -> int:
+        """Connections that are open."""
+        return len(self._tasks)
+
+    @property
     def listening(self) -> bool:
         return self._server is not None
 

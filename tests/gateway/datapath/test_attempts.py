@@ -7,16 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.support.engine import until
 from tests.support.raw_client import chat
-from tests.support.running_gateway import external, gateway, ollama, route, table
+from tests.support.running_gateway import SHORT, external, gateway, ollama, route, table
+from tests.support.simulated import Gate
 from tests.support.upstream import Upstream, says
 
 from pointsman.domain.candidates import order
 from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.gateway.insight.events import HealthChanged
-from pointsman.simulator.behaviour import Act, Behaviour, Pause, answers, sends, streams
+from pointsman.simulator.behaviour import Act, Behaviour, answers, sends, streams
 from pointsman.simulator.connection import Connection, Request
-from pointsman.simulator.openai_bytes import ROLE, completion, delta, error
+from pointsman.simulator.openai_bytes import ROLE, completion, delta, error, event
 
 FAILS = answers(500, error("boom"))
 EMPTY_JSON = answers(200, completion(""))
@@ -77,10 +79,13 @@ async def test_two_attempts_per_target_and_the_last_for_another_backend(upstream
 
 
 async def test_least_loaded_pod_is_asked(upstream: Any) -> None:
-    slow = streams(ROLE, delta("x"), Pause(0.2), delta(finish="stop"), b"[DONE]", Act.END)
-    pods = [await upstream(slow) for _ in range(3)]
+    gate = Gate()
+    pods = [await upstream(gate) for _ in range(3)]
     async with gateway(table([ollama("pods")], [route("pods")], {"pods": [p.port for p in pods]})) as g:
-        await asyncio.gather(*(chat(g.port, stream=True) for _ in range(9)))
+        asked = [asyncio.create_task(chat(g.port, stream=True)) for _ in range(9)]
+        await until(lambda: sum(len(p.seen) for p in pods) == 9)
+        gate.let(9)
+        await asyncio.gather(*asked)
     assert [len(p.seen) for p in pods] == [3, 3, 3]
 
 
@@ -183,15 +188,18 @@ async def test_five_failures_eject_and_probes_bring_back(upstream: Any) -> None:
 
 
 async def test_ramp_sends_one_trial_not_the_whole_load(upstream: Any) -> None:
-    slow = streams(ROLE, Pause(0.1), delta("x", finish="stop"), b"[DONE]", Act.END)
-    back, good = await upstream(slow), await upstream(slow)
+    gate = Gate()
+    back, good = await upstream(gate), await upstream(gate)
     async with gateway(table([at("a", back), at("b", good)], [route("a", "b")])) as g:
         key = g.state.table.backends["a"].endpoints[0].key
         for _ in range(3):
             g.state.observe_probe(key, Probed(ProbeOutcome.FAILED, g.state.clock()))
         for _ in range(2):
             g.state.observe_probe(key, Probed(ProbeOutcome.OK, g.state.clock()))
-        await asyncio.gather(*(chat(g.port, stream=True) for _ in range(8)))
+        asked = [asyncio.create_task(chat(g.port, stream=True)) for _ in range(8)]
+        await until(lambda: len(back.seen) + len(good.seen) == 8)
+        gate.let(8)
+        await asyncio.gather(*asked)
         assert [len(back.seen), len(good.seen)] == [1, 7]
 
 
@@ -284,20 +292,26 @@ async def test_missing_model_rests_for_that_model_only(upstream: Any) -> None:
 async def test_stalled_counts_only_when_nothing_advanced(upstream: Any) -> None:
     """A busy GPU is slow, a dead one is silent."""
 
+    enough = asyncio.Event()
+
     async def behave(connection: Connection, request: Request) -> None:
         if "stall" in request.body.decode():
             await connection.silence()
-        await streams(ROLE, *[delta("x"), Pause(0.05)] * 16, delta(finish="stop"), b"[DONE]", Act.END)(
-            connection, request
-        )
+        await connection.open_stream()
+        while not enough.is_set():
+            await connection.chunk(event(delta("x")))
+            await asyncio.sleep(0.05)
+        await connection.chunk(event(delta(finish="stop")) + event(b"[DONE]"))
+        await connection.end_stream()
 
     a, b = await upstream(behave), await upstream(says("b"))
-    async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
+    async with gateway(table([at("a", a), at("b", b)], [route("a", "b", timeouts=SHORT)])) as g:
         alive = asyncio.create_task(chat(g.port, stream=True))
-        await asyncio.sleep(0.1)
+        await a.asked()
         got = await chat(g.port, stream=True, user="stall")
         assert got.headers["x-pointsman-backend"] == "b"
         assert g.machine("a").state == "Unknown"
+        enough.set()
         await alive
         await asyncio.sleep(0.01)
         await chat(g.port, stream=True, user="stall")
@@ -343,13 +357,15 @@ async def test_flapping_backend_never_loses_a_request(upstream: Any) -> None:
 
 
 async def test_reload_in_the_middle(upstream: Any) -> None:
-    slow = await upstream(streams(ROLE, delta("one"), Pause(0.3), delta("two", finish="stop"), b"[DONE]", Act.END))
+    gate = Gate(streams(ROLE, delta("one"), delta("two", finish="stop"), b"[DONE]", Act.END))
+    slow = await upstream(gate)
     other = await upstream(says("other"))
-    async with gateway(table([at("a", slow)], [route("a", timeouts={"idle": "2s"})])) as g:
+    async with gateway(table([at("a", slow)], [route("a")])) as g:
         request = asyncio.create_task(chat(g.port, stream=True))
-        await asyncio.sleep(0.1)
+        await slow.asked()
         g.state.set_table(table([at("b", other)], [route("b")]))
         assert (await chat(g.port)).headers["x-pointsman-backend"] == "b"
+        gate.let()
         got = await request
         assert got.text == "onetwo"
         assert got.headers["x-pointsman-backend"] == "a"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
 from tests.support.engine import until
 from tests.support.raw_client import chat
 from tests.support.running_gateway import Running, gateway, ollama, route, table
@@ -14,14 +15,13 @@ from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.domain.probed import Probed, ProbeOutcome
 from pointsman.domain.report import BackendHealth, decode
 from pointsman.domain.table import RoutingTable
+from pointsman.gateway.insight import reporting
 from pointsman.gateway.insight.events import Wanted
-from pointsman.gateway.insight.reporting import Reports
 
 
 def pods(ports: dict[str, list[int]], *targets: LLMBackend, **fallback: object) -> RoutingTable:
     """A route to all of `targets`, the first one first; those of ours have the pods that `ports` says."""
-    timeouts = {"total": "20s", "answer": "10s", "firstToken": "10s"}
-    return table(list(targets), [route(*(t.meta.name for t in targets), timeouts=timeouts, **fallback)], ports)
+    return table(list(targets), [route(*(t.meta.name for t in targets), **fallback)], ports)
 
 
 def said(g: Running, backend: str) -> BackendHealth:
@@ -33,17 +33,16 @@ def wanted(g: Running) -> list[str]:
     return [e.backend for e in g.events if isinstance(e, Wanted)]
 
 
-async def test_a_request_for_a_cold_first_choice_is_told_at_once_and_once() -> None:
+async def test_a_request_for_a_cold_first_choice_is_told_at_once_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "FIGURES_SECONDS", 100.0)
     async with simulated("b") as b, gateway(pods({}, ollama("cold"), b.backend())) as g:
-        reports = Reports(g.state)
+        reports = reporting.Reports(g.state, heartbeat=100.0)
         stream = reports.stream()
         assert decode(await anext(stream)).backends[0].active_at == 0.0
-        began = time.monotonic()
         for _ in range(5):
             assert (await chat(g.port)).headers["x-pointsman-backend"] == "b"
-        report = decode(await anext(stream))
-        assert time.monotonic() - began < 0.9, "it does not wait for the next second"
-        assert abs(report.backends[0].active_at - time.time()) < 1
+        report = decode(await asyncio.wait_for(anext(stream), 30))  # it does not wait for the time of figures
+        assert abs(report.backends[0].active_at - time.time()) < 30
         assert wanted(g) == ["cold"]
         await stream.aclose()
 
@@ -110,7 +109,7 @@ async def test_requests_in_flight_and_held_are_counted_and_the_last_activity_is_
         gate.let(3)
         await asyncio.gather(*tasks)
         await until(lambda: said(g, "p").requests == 0)
-        assert abs(said(g, "p").active_at - time.time()) < 1
+        assert abs(said(g, "p").active_at - time.time()) < 30
 
 
 async def test_requests_that_wait_for_a_slot_are_counted() -> None:

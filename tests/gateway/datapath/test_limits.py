@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 from tests.support.engine import until
@@ -25,7 +26,7 @@ GAUGES = ("pointsman_in_flight", "pointsman_in_flight_limit", "pointsman_queued"
 FAILS = answers(500, error("boom"))
 
 
-def limits(most: int, queued: int = 64, timeout: str = "5s") -> dict[str, Any]:
+def limits(most: int, queued: int = 64, timeout: str = "60s") -> dict[str, Any]:
     return {"limits": {"maxInFlight": most, "maxQueued": queued, "queueTimeout": timeout}}
 
 
@@ -50,7 +51,7 @@ async def test_the_limit_holds_exactly_under_load() -> None:
         for one in (a, b):
             one.script = [streams(Pause(0.03 * jitter.random()), ROLE, Words(), FINISH, DONE) for _ in range(400)]
         compiled = table(
-            [a.backend(**limits(7, 500)), b.backend(**limits(5, 500))], [route("a", "b", timeouts={"total": "30s"})]
+            [a.backend(**limits(7, 500)), b.backend(**limits(5, 500))], [route("a", "b", timeouts={"total": "100s"})]
         )
         async with gateway(compiled) as g:
             got = await asyncio.gather(*ask(g, 300, stream=True))
@@ -65,7 +66,7 @@ async def test_a_free_slot_of_the_same_priority_is_taken_first() -> None:
     gate = Gate()
     async with simulated("a", gate) as a, simulated("b", gate) as b:
         rows = [{"backend": n, "model": "m", "priority": 0} for n in "ab"]
-        spec = {"models": ["chat"], "targets": rows, "timeouts": {"total": "10s", "answer": "10s"}}
+        spec = {"models": ["chat"], "targets": rows, "timeouts": {"total": "60s"}}
         both = ModelRoute.parse({"metadata": {"name": "r"}, "spec": spec})
         async with gateway(table([a.backend(**limits(1)), b.backend(**limits(1))], [both])) as g:
             tasks = ask(g, 2)
@@ -80,19 +81,21 @@ async def test_a_free_slot_of_the_same_priority_is_taken_first() -> None:
 async def test_who_waits_too_long_moves_on_to_the_next_priority() -> None:
     gate = Gate()
     async with simulated("a", gate) as a, simulated("b") as b:
-        compiled = table([a.backend(**limits(1, timeout="100ms")), b.backend()], [route("a", "b")])
+        compiled = table([a.backend(**limits(1, timeout="500ms")), b.backend()], [route("a", "b")])
         async with gateway(compiled) as g:
             first = ask(g, 1)
             await a.until(lambda: a.now == 1)
+            began = time.monotonic()
             spilled = await chat(g.port)
+            took_ms = (time.monotonic() - began) * 1000
             gate.let()
             await asyncio.gather(*first)
             assert spilled.headers["x-pointsman-backend"] == "b"
             assert g.meter.fallbacks == [("a", "b", "AtLimit")]
             record = g.meter.requests[0]
             assert record.queued_ms is not None
-            assert 90 < record.queued_ms < 1000
-            assert record.overhead_us < 50_000, "waiting is no overhead"
+            assert 490 < record.queued_ms < took_ms
+            assert record.overhead_us < record.queued_ms * 1000, "waiting is no overhead"
     assert a.most == 1
 
 
@@ -100,7 +103,7 @@ async def test_a_slot_goes_to_who_waits_not_to_who_comes() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(1))], [route("a", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(1))], [route("a")])) as g,
     ):
         first = ask(g, 1)
         await a.until(lambda: a.now == 1)
@@ -118,7 +121,7 @@ async def test_consumers_take_turns() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(1))], [route("a", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(1))], [route("a")])) as g,
     ):
 
         async def from_host(host: str, marker: str) -> Got:
@@ -144,7 +147,7 @@ async def test_when_all_is_full_the_client_hears_429_at_once() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(1, queued=1))], [route("a", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(1, queued=1))], [route("a")])) as g,
     ):
         first = ask(g, 1)
         await a.until(lambda: a.now == 1)
@@ -179,7 +182,7 @@ async def test_a_client_that_leaves_leaves_the_queue_at_once() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(1))], [route("a", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(1))], [route("a")])) as g,
     ):
         first = ask(g, 1)
         await a.until(lambda: a.now == 1)
@@ -200,7 +203,7 @@ async def test_a_client_that_leaves_gives_its_slot_back() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(1))], [route("a", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(1))], [route("a")])) as g,
     ):
         async with connected(g.port) as client:
             await client.send(chat_request(chat_body()))
@@ -215,7 +218,7 @@ async def test_a_client_that_leaves_gives_its_slot_back() -> None:
 async def test_fallbacks_heed_the_limit() -> None:
     gate = Gate()
     async with simulated("a", FAILS) as a, simulated("b", gate) as b:
-        compiled = table([a.backend(), b.backend(**limits(2))], [route("a", "b", timeouts={"answer": "5s"})])
+        compiled = table([a.backend(), b.backend(**limits(2))], [route("a", "b")])
         async with gateway(compiled) as g:
             tasks = ask(g, 6)
             await waiting(g, 4)
@@ -229,7 +232,7 @@ async def test_fallbacks_heed_the_limit() -> None:
 async def test_the_total_deadline_ends_a_wait() -> None:
     gate = Gate()
     async with simulated("a", gate) as a:
-        routes = [named("patient", answer="5s"), named("hasty", total="100ms")]
+        routes = [named("patient"), named("hasty", total="100ms")]
         async with gateway(table([a.backend(**limits(1))], routes)) as g:
             first = ask(g, 1, model="patient")
             await a.until(lambda: a.now == 1)
@@ -242,23 +245,21 @@ async def test_the_total_deadline_ends_a_wait() -> None:
 
 async def test_a_higher_limit_lets_waiters_go_at_once() -> None:
     gate = Gate()
-    async with simulated("a", gate) as a:
-        times = {"answer": "5s"}
-        async with gateway(table([a.backend(**limits(1))], [route("a", timeouts=times)])) as g:
-            tasks = ask(g, 4)
-            await waiting(g, 3)
-            g.state.set_table(table([a.backend(**limits(3))], [route("a", timeouts=times)]))
-            await a.until(lambda: a.now == 3)
-            await waiting(g, 1)
-            gate.let(4)
-            await asyncio.gather(*tasks)
+    async with simulated("a", gate) as a, gateway(table([a.backend(**limits(1))], [route("a")])) as g:
+        tasks = ask(g, 4)
+        await waiting(g, 3)
+        g.state.set_table(table([a.backend(**limits(3))], [route("a")]))
+        await a.until(lambda: a.now == 3)
+        await waiting(g, 1)
+        gate.let(4)
+        await asyncio.gather(*tasks)
     assert a.most == 3
 
 
 async def test_the_share_of_one_gateway_among_several() -> None:
     gate = Gate()
     async with simulated("a", gate) as a:
-        compiled = compile_table([a.backend(**limits(4))], [route("a", timeouts={"answer": "5s"})], {}, {}, Crew(2, 1))
+        compiled = compile_table([a.backend(**limits(4))], [route("a")], {}, {}, Crew(2, 1))
         async with gateway(compiled) as g:
             tasks = ask(g, 5)
             await waiting(g, 3)
@@ -273,7 +274,7 @@ async def test_two_routes_to_one_backend_share_its_slots() -> None:
 
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(2))], [named("x", answer="5s"), named("y", answer="5s")])) as g,
+        gateway(table([a.backend(**limits(2))], [named("x"), named("y")])) as g,
     ):
         tasks = ask(g, 4, model="x") + ask(g, 4, model="y")
         await waiting(g, 6)
@@ -289,7 +290,7 @@ async def test_explain_names_the_limit_and_the_wait() -> None:
     async with (
         simulated("a", gate) as a,
         simulated("b") as b,
-        gateway(table([a.backend(**limits(1)), b.backend()], [route("a", "b", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(1, timeout="5s")), b.backend()], [route("a", "b")])) as g,
     ):
         before = explain(g.state, CHAT, chat_body(), {})
         assert before["waitsFor"] is None
@@ -319,7 +320,7 @@ async def test_metrics_show_the_limit_and_the_queue() -> None:
     gate = Gate()
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend(**limits(2))], [route("a", timeouts={"answer": "5s"})])) as g,
+        gateway(table([a.backend(**limits(2))], [route("a")])) as g,
     ):
         tasks = ask(g, 5)
         await waiting(g, 3)
@@ -338,8 +339,8 @@ async def test_who_found_the_queue_full_is_asked_of_the_next_once() -> None:
         simulated("b", gate) as b,
         gateway(
             table(
-                [a.backend(**limits(1, queued=1, timeout="100ms")), b.backend()],
-                [route("a", "b", timeouts={"answer": "5s"})],
+                [a.backend(**limits(1, queued=1, timeout="2s")), b.backend()],
+                [route("a", "b")],
             )
         ) as g,
     ):
@@ -364,8 +365,8 @@ async def test_who_was_let_go_may_wait_again_for_as_long_as_is_left() -> None:
         simulated("b", gate) as b,
         gateway(
             table(
-                [a.backend(), b.backend(**limits(1, timeout="3s"))],
-                [route("a", "b", timeouts={"answer": "5s", "total": "10s"})],
+                [a.backend(), b.backend(**limits(1))],
+                [route("a", "b")],
             )
         ) as g,
     ):

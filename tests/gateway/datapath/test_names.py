@@ -33,7 +33,7 @@ class Names:
     async def lookup(self, host: str) -> tuple[str, ...]:
         self.asked += 1
         if self.hang:
-            await asyncio.sleep(60)
+            await asyncio.sleep(3600)
         if not self.addresses:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return self.addresses
@@ -68,14 +68,14 @@ async def test_an_address_that_says_nothing_takes_only_its_share_of_the_time(ups
     async with silent_port() as port:
         live = await upstream(CLOSING, port=port, host="127.0.0.2")
         names = Names("127.0.0.1", "127.0.0.2")
-        async with gateway(named(port, connect="1s")) as g:
+        async with gateway(named(port, connect="4s")) as g:
             names.serve(g, fresh=60)
             began = time.monotonic()
             assert (await chat(g.port)).status == 200
-            assert 0.4 < time.monotonic() - began < 0.9, "half of `connect`"
+            assert 1.9 < time.monotonic() - began < 3.9, "half of `connect`"
             began = time.monotonic()
             assert (await chat(g.port)).status == 200
-            assert time.monotonic() - began < 0.3, "who answered goes first"
+            assert time.monotonic() - began < 1.9, "who answered goes first"
         assert len(live.seen) == 2
 
 
@@ -120,19 +120,19 @@ async def test_a_resolver_that_fails_or_hangs_holds_up_nobody_who_was_known(
         for _ in range(5):
             began = time.monotonic()
             assert (await chat(g.port)).status == 200
-            assert time.monotonic() - began < 0.3
+            assert time.monotonic() - began < 5, "half of `connect`"
         await until(lambda: names.asked >= 2)
 
 
 async def test_a_first_look_up_that_hangs_ends_with_connect_and_costs_no_attempt(upstream: Any) -> None:
     b = await upstream(says("b"))
     backends = [external("a", "http://engine.test:1/v1"), external("b", f"http://127.0.0.1:{b.port}/v1")]
-    compiled = table(backends, [route("a", "b", timeouts={"connect": "200ms"}, maxAttempts=1)])
+    compiled = table(backends, [route("a", "b", timeouts={"connect": "500ms"}, maxAttempts=1)])
     async with gateway(compiled) as g:
         names = Names("127.0.0.1")
         names.hang = True
         names.serve(g)
-        got = await asyncio.wait_for(chat(g.port), 2)
+        got = await asyncio.wait_for(chat(g.port), 30)
         assert got.headers["x-pointsman-backend"] == "b"
         assert g.meter.verdicts[0] == ("a", "Failure", "DnsFailed")
 

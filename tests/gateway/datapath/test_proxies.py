@@ -129,7 +129,8 @@ async def test_each_fault_of_a_proxy_moves_the_request_on_with_its_own_words(
     backends = [
         external("a", "https://engine.test/v1", bundle="ca"), external("b", f"http://127.0.0.1:{b.port}/v1"),
     ]  # fmt: skip
-    compiled = table(backends, [route("a", "b")], bundles={"ca": ours.pem})
+    times = {"connect": "1s"} if mode == "hang" else {}
+    compiled = table(backends, [route("a", "b", timeouts=times)], bundles={"ca": ours.pem})
     async with (
         HttpProxy({"engine.test:443": a.port}, mode=mode) as proxy,
         gateway(compiled, proxies=through(proxy)) as g,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.engine import until
 from tests.support.raw_client import Got, chat_body, chat_request, connected
-from tests.support.running_gateway import Running, external, gateway, route, table
+from tests.support.running_gateway import SHORT, Running, external, gateway, route, table
 from tests.support.simulated import Gate, simulated
 
 from pointsman.gateway.limits import Limits
@@ -18,7 +18,6 @@ from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, completion, err
 FAILS = answers(500, error("boom"))
 LARGE = "x" * 300_000
 SMALL_REPLAY = Limits(replay_bytes=100_000)
-PATIENT = {"timeouts": {"answer": "5s", "firstToken": "5s", "total": "10s"}}
 
 
 async def ask(running: Running, *headers: str, **how: Any) -> Got:
@@ -32,7 +31,7 @@ async def test_a_large_body_is_kept_for_the_next_candidate(stream: bool) -> None
     async with (
         simulated("a", FAILS) as a,
         simulated("b") as b,
-        gateway(table([a.backend(), b.backend()], [route("a", "b", **PATIENT)])) as g,
+        gateway(table([a.backend(), b.backend()], [route("a", "b")])) as g,
     ):
         got = await ask(g, stream=stream)
         assert got.headers["x-pointsman-backend"] == "b"
@@ -46,7 +45,7 @@ async def test_beyond_the_limit_there_is_one_attempt_and_the_answer_says_so(stre
     async with (
         simulated("a", FAILS) as a,
         simulated("b") as b,
-        gateway(table([a.backend(), b.backend()], [route("a", "b", **PATIENT)]), limits=SMALL_REPLAY) as g,
+        gateway(table([a.backend(), b.backend()], [route("a", "b")]), limits=SMALL_REPLAY) as g,
     ):
         got = await ask(g, stream=stream)
         assert got.status == 502
@@ -66,7 +65,7 @@ async def test_a_good_answer_to_it_says_so_too() -> None:
 
 async def test_a_dial_that_fails_is_no_attempt_for_it() -> None:
     async with simulated("a") as a, simulated("b") as b:
-        compiled = table([a.backend(), b.backend()], [route("a", "b", **PATIENT)])
+        compiled = table([a.backend(), b.backend()], [route("a", "b")])
         await a.refuse()
         async with gateway(compiled, limits=SMALL_REPLAY) as g:
             got = await ask(g)
@@ -79,7 +78,7 @@ async def test_all_bodies_together_have_a_limit() -> None:
     limits = Limits(kept_bytes=500_000)
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend()], [route("a", **PATIENT)]), limits=limits) as g,
+        gateway(table([a.backend()], [route("a")]), limits=limits) as g,
         connected(g.port) as first,
     ):
         await first.send(chat_request(chat_body(padding=LARGE)))
@@ -97,7 +96,7 @@ async def test_the_first_content_frees_the_body() -> None:
     gate = Gate(streams(ROLE, Words(1), Act.SILENCE))
     async with (
         simulated("a", gate) as a,
-        gateway(table([a.backend()], [route("a", **PATIENT)])) as g,
+        gateway(table([a.backend()], [route("a")])) as g,
         connected(g.port) as client,
     ):
         await client.send(chat_request(chat_body(stream=True, padding=LARGE)))
@@ -110,7 +109,7 @@ async def test_the_first_content_frees_the_body() -> None:
 
 async def test_a_client_that_leaves_frees_the_body() -> None:
     gate = Gate()
-    async with simulated("a", gate) as a, gateway(table([a.backend()], [route("a", **PATIENT)])) as g:
+    async with simulated("a", gate) as a, gateway(table([a.backend()], [route("a")])) as g:
         async with connected(g.port) as client:
             await client.send(chat_request(chat_body(padding=LARGE)))
             await a.until(lambda: a.now == 1)
@@ -118,11 +117,11 @@ async def test_a_client_that_leaves_frees_the_body() -> None:
 
 
 async def test_a_long_prompt_may_take_longer_until_its_first_token() -> None:
-    slow = streams(Pause(2), ROLE, Words(), FINISH, DONE)  # 0.6 s, twice `firstToken`
+    slow = streams(Pause(7), ROLE, Words(), FINISH, DONE)  # 2.1 s, twice `firstToken`
     async with (
         simulated("a", slow) as a,
         simulated("b") as b,
-        gateway(table([a.backend(), b.backend()], [route("a", "b")])) as g,
+        gateway(table([a.backend(), b.backend()], [route("a", "b", timeouts=SHORT)])) as g,
     ):
         assert (await ask(g, stream=True)).headers["x-pointsman-backend"] == "a"
         async with connected(g.port) as client:
@@ -147,7 +146,7 @@ async def test_a_backend_that_takes_a_large_request_slowly() -> None:
     server = await asyncio.start_server(slow, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     backends = [external("a", f"http://127.0.0.1:{port}/v1")]
-    async with server, gateway(table(backends, [route("a", **PATIENT)])) as g, connected(g.port) as client:
+    async with server, gateway(table(backends, [route("a")])) as g, connected(g.port) as client:
         await client.send(chat_request(chat_body(padding="x" * 20_000_000)))
         await until(lambda: g.machine("a").in_flight == 1)
         read.set()

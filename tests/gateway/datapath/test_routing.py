@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -34,15 +35,28 @@ def model(**traits: Any) -> dict[str, Any]:
     return {"models": [{"name": "m", **traits}]}
 
 
+class Clock:
+    """The time, which can be held."""
+
+    def __init__(self) -> None:
+        self.held: float | None = None
+
+    def __call__(self) -> float:
+        return time.monotonic() if self.held is None else self.held
+
+
 @asynccontextmanager
 async def world(
-    *routes: ModelRoute, scripts: dict[str, Any] | None = None, **specs: dict[str, Any]
+    *routes: ModelRoute,
+    scripts: dict[str, Any] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    **specs: dict[str, Any],
 ) -> AsyncIterator[tuple[Running, dict[str, Simulated]]]:
     """A gateway before backends of these names, each with more of its spec."""
     async with AsyncExitStack() as stack:
         backends = {n: await stack.enter_async_context(simulated(n, *(scripts or {}).get(n, ()))) for n in specs}
         compiled = table([b.backend(**specs[n]) for n, b in backends.items()], list(routes))
-        yield await stack.enter_async_context(gateway(compiled)), backends
+        yield await stack.enter_async_context(gateway(compiled, clock=clock)), backends
 
 
 async def served(g: Running, *headers: str, **request: Any) -> str:
@@ -186,7 +200,7 @@ async def test_one_conversation_stays_at_one_endpoint() -> None:
 
 async def test_lowest_latency_leaves_the_slow_one() -> None:
     async def slow(connection: Connection, request: Request) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         await says(connection, request)
 
     async with world(route(["a", "b"], strategy="LowestLatency"), scripts={"a": [slow]}, a={}, b={}) as (g, backends):
@@ -310,7 +324,8 @@ async def test_an_unknown_task_is_refused(header: bool) -> None:
 
 
 async def test_explain_says_beforehand_who_is_asked() -> None:
-    """Random routes, states and requests: the order that explain gives is the one that is walked."""
+    """Random routes, states and requests: the order that explain gives is the one that is walked. In between no time
+    goes by, for who rests may be back a moment later."""
     random_ = random.Random(7)
     names = "abcde"
     specs = {
@@ -318,7 +333,8 @@ async def test_explain_says_beforehand_who_is_asked() -> None:
         "d": {**model(), "pricing": {"inputPerMillionTokens": "1", "outputPerMillionTokens": "2"}},
         "e": model(capabilities=["Chat", "Tools"]),
     }  # fmt: skip
-    async with world(route(["a"]), **specs) as (g, backends):
+    clock = Clock()
+    async with world(route(["a"]), clock=clock, **specs) as (g, backends):
         for number in range(150):
             strategy = random_.choice(
                 ["Auto", "Weighted", "LeastInFlight", "LowestLatency", "LowestCost", "PrefixAffinity"]
@@ -339,12 +355,14 @@ async def test_explain_says_beforehand_who_is_asked() -> None:
             if random_.random() < 0.3:
                 more["task_type"] = random_.choice(["code_generation", "planning"])
             body = chat_body(stream=random_.random() < 0.5, **more)
+            clock.held = time.monotonic()
             found = explain(g.state, CHAT, body, headers)
             g.meter.attempts.clear()
             async with connected(g.port) as client:
                 lines = [f"{k.decode()}: {v.decode()}" for k, v in headers.items()]
                 await client.send(chat_request(body, *lines))
                 got = await client.receive()
+            clock.held = None
             asked = list(dict.fromkeys(a.backend for a in g.meter.attempts))
             expected = list(dict.fromkeys(c["backend"] for c in found["candidates"]))
             assert asked == expected[: len(asked)], (number, strategy, found)

@@ -35,7 +35,7 @@ async def test_no_connection_in_time_moves_the_request_on(upstream: Any) -> None
     good = await upstream(says("ok"))
     async with silent_port() as port:
         backends = [external("a", f"http://127.0.0.1:{port}/v1"), external("b", f"http://127.0.0.1:{good.port}/v1")]
-        async with gateway(table(backends, [route("a", "b", timeouts={"connect": "200ms"})])) as g:
+        async with gateway(table(backends, [route("a", "b", timeouts={"connect": "1s"})])) as g:
             got = await chat(g.port)
             assert got.headers["x-pointsman-backend"] == "b"
             assert g.meter.verdicts == [("a", "Failure", "ConnectTimeout"), ("b", "Success", "Answered")]
@@ -44,7 +44,7 @@ async def test_no_connection_in_time_moves_the_request_on(upstream: Any) -> None
 async def test_a_pod_that_leaves_while_it_is_dialled_moves_the_request_on_at_once(upstream: Any) -> None:
     good = await upstream(says("ok"))
     backends = [ollama("pods"), external("b", f"http://127.0.0.1:{good.port}/v1")]
-    routes = [route("pods", "b", timeouts={"connect": "5s", "total": "10s"})]
+    routes = [route("pods", "b", timeouts={"connect": "30s"})]
     async with silent_port() as port, gateway(table(backends, routes, {"pods": [port]})) as g:
         began = time.monotonic()
         request = asyncio.create_task(chat(g.port))
@@ -55,4 +55,4 @@ async def test_a_pod_that_leaves_while_it_is_dialled_moves_the_request_on_at_onc
         took = time.monotonic() - began
         assert got.headers["x-pointsman-backend"] == "b"
         assert g.meter.verdicts == [("pods", "Failure", "EndpointGone"), ("b", "Success", "Answered")]
-        assert took < 1.0
+        assert took < 15, "half of `connect`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import ssl
@@ -13,6 +12,7 @@ from typing import Any
 
 import openai
 import pytest
+from tests.support.engine import until
 from tests.support.raw_client import chat, chat_body, chat_request, connected
 from tests.support.running_gateway import external, gateway, route, table
 from tests.support.upstream import says
@@ -93,14 +93,14 @@ async def test_odd_request_ids_are_replaced(upstream: Any) -> None:
 
 async def test_provenance_headers(upstream: Any) -> None:
     slow = await upstream(
-        sends(Pause(0.2), HEAD + b"content-length: %d\r\n\r\n%b" % (len(completion("ok")), completion("ok")))
+        sends(Pause(0.5), HEAD + b"content-length: %d\r\n\r\n%b" % (len(completion("ok")), completion("ok")))
     )
     async with gateway(table([at("a", slow)], [route("a")])) as g:
         got = await chat(g.port)
     assert {k: got.headers[k] for k in ("x-pointsman-backend", "x-pointsman-model", "x-pointsman-attempts")} == {
         "x-pointsman-backend": "a", "x-pointsman-model": "m", "x-pointsman-attempts": "1",
     }  # fmt: skip
-    assert 0 < int(got.headers["x-pointsman-overhead-us"]) < 150_000, "waiting for the backend is not our overhead"
+    assert 0 < int(got.headers["x-pointsman-overhead-us"]) < 500_000, "waiting for the backend is not our overhead"
 
 
 # ---- usage
@@ -181,7 +181,7 @@ async def test_connections_with_anything_left_are_not(how: str, upstream: Any) -
         for _ in range(3):
             got = await chat(g.port)
             assert got.json["choices"], "never an answer to another's question"
-            await asyncio.sleep(0.1)
+            await until(lambda: a.talking == 0, what="the end of the connection")
         assert {v[1] for v in g.meter.verdicts} == {"Success"}
     assert a.connections == 3
 
@@ -221,22 +221,23 @@ async def test_restart_of_a_backend_loses_nothing(upstream: Any) -> None:
 
 async def test_answer_before_the_body_was_sent(upstream: Any) -> None:
     """The backend says no without reading, and closes."""
+    judged = asyncio.Event()
 
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         text = error("too large")
         writer.write(b"HTTP/1.1 413 X\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text))
-        with contextlib.suppress(asyncio.CancelledError):
-            await writer.drain()
-            await asyncio.sleep(0.1)
+        await writer.drain()
+        await judged.wait()  # what arrived after a reset could not be read any more
         writer.close()
 
     server = await asyncio.start_server(early, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     b = await upstream(says("ok"))
     backends = [external("a", f"http://127.0.0.1:{port}/v1"), at("b", b)]
-    async with gateway(table(backends, [route("a", "b", timeouts={"answer": "2s"})])) as g:
+    async with gateway(table(backends, [route("a", "b")])) as g:
         got = await chat(g.port, padding="x" * 8_000_000)
+        judged.set()
         assert got.headers["x-pointsman-backend"] == "b"
         assert g.meter.verdicts[0] == ("a", "Unfit", "TooLarge")
     server.close()
@@ -244,7 +245,7 @@ async def test_answer_before_the_body_was_sent(upstream: Any) -> None:
 
 async def test_large_body_goes_to_each_attempt_whole(upstream: Any) -> None:
     a, b = await upstream(answers(500, error("x"))), await upstream(says("ok"))
-    async with gateway(table([at("a", a), at("b", b)], [route("a", "b", timeouts={"answer": "5s"})])) as g:
+    async with gateway(table([at("a", a), at("b", b)], [route("a", "b")])) as g:
         got = await chat(g.port, padding="ü" * 5_000_000)
     assert got.status == 200
     assert len(a.seen[0].body) == len(b.seen[0].body) > 10_000_000
@@ -257,7 +258,7 @@ async def test_large_body_goes_to_each_attempt_whole(upstream: Any) -> None:
 async def test_dns_failure_costs_no_attempt(upstream: Any) -> None:
     b = await upstream(says("ok"))
     backends = [external("a", "http://no-such-name.invalid:80/v1"), at("b", b)]
-    async with gateway(table(backends, [route("a", "b", timeouts={"connect": "2s"}, maxAttempts=1)])) as g:
+    async with gateway(table(backends, [route("a", "b", maxAttempts=1)])) as g:
         got = await chat(g.port)
         assert got.headers["x-pointsman-backend"] == "b"
         assert g.meter.verdicts[0] == ("a", "Failure", "DnsFailed")

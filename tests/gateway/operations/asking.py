@@ -13,7 +13,6 @@ from tests.support.simulated import Simulated
 
 from pointsman.simulator.behaviour import Act, Behaviour, answers, streams
 
-TIMEOUTS = {"connect": "500ms", "firstToken": "400ms", "answer": "400ms", "idle": "400ms", "total": "3s"}
 ASKS: dict[str, dict[str, Any]] = {
     "chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "completions": {"prompt": "hi"},
@@ -34,8 +33,8 @@ async def ask(port: int, operation: str, *headers: str, method: str = "POST", **
 
 @asynccontextmanager
 async def line(*backends: Simulated, **how: Any) -> AsyncIterator[Running]:
-    """A gateway with one route over the backends, in this order."""
-    made = route(*(b.label for b in backends), timeouts=TIMEOUTS, **how)
+    """A gateway with one route over the backends, in this order. Who is to be silent wants `timeouts=SHORT`."""
+    made = route(*(b.label for b in backends), **how)
     async with gateway(table([b.backend() for b in backends], [made])) as running:
         yield running
 

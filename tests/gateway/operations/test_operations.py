@@ -18,6 +18,7 @@ from tests.gateway.operations.asking import (
     whole,
 )
 from tests.support.raw_client import connected
+from tests.support.running_gateway import SHORT
 from tests.support.simulated import simulated
 
 from pointsman.dialects.openai_operations import OPERATIONS
@@ -83,7 +84,8 @@ async def test_answer_that_serves_nobody_moves_the_request_on(operation: str, fa
 )
 async def test_stream_without_content_moves_the_request_on(operation: str, bad: tuple[Any, ...]) -> None:
     good = streams(*GOOD_STREAMS[operation])
-    async with simulated("a", streams(*bad)) as a, simulated("b", good) as b, line(a, b) as g:
+    times = SHORT if Act.SILENCE in bad else {}
+    async with simulated("a", streams(*bad)) as a, simulated("b", good) as b, line(a, b, timeouts=times) as g:
         got = await ask(g.port, operation, stream=True)
         assert got.status == 200
         assert got.whole
@@ -106,7 +108,8 @@ async def test_stream_without_content_moves_the_request_on(operation: str, bad: 
     ],
 )
 async def test_break_after_content_is_said_in_the_stream(operation: str, pieces: tuple[Any, ...]) -> None:
-    async with simulated("a", streams(*pieces)) as a, simulated("b") as b, line(a, b) as g:
+    times = SHORT if Act.SILENCE in pieces else {}
+    async with simulated("a", streams(*pieces)) as a, simulated("b") as b, line(a, b, timeouts=times) as g:
         got = await ask(g.port, operation, stream=True)
         assert got.whole, "a clean end of the body"
         last = got.events[-1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.operations.asking import ask, completed, created, delta, keeps, line, refuses, response, whole
+from tests.support.running_gateway import SHORT
 from tests.support.simulated import simulated
 
 from pointsman.simulator.behaviour import Act, Behaviour, answers, sends, streams
@@ -27,6 +28,12 @@ PERHAPS_DONE: dict[str, Behaviour] = {
     "empty": whole(response("")),
     "error within": whole(response("", status="failed", error={"code": "rate_limit_exceeded", "message": "slow"})),
 }
+
+
+def patience(fault: Behaviour) -> dict[str, str]:
+    return SHORT if fault is PERHAPS_DONE["silence"] else {}
+
+
 ACTS: dict[str, dict[str, Any]] = {
     "stored": {"store": None},
     "in the background": {"background": True},
@@ -53,7 +60,7 @@ async def test_who_refuses_connections_has_not_begun() -> None:
 @pytest.mark.parametrize("fields", ACTS.values(), ids=ACTS)
 @pytest.mark.parametrize("fault", PERHAPS_DONE.values(), ids=PERHAPS_DONE)
 async def test_who_may_have_begun_is_the_last(fault: Behaviour, fields: dict[str, Any]) -> None:
-    async with simulated("a", fault) as a, simulated("b") as b, line(a, b) as g:
+    async with simulated("a", fault) as a, simulated("b") as b, line(a, b, timeouts=patience(fault)) as g:
         got = await ask(g.port, "responses", **fields)
         assert got.status >= 200
         assert len(a.seen) == 1, "nor is the same backend asked twice"
@@ -63,7 +70,11 @@ async def test_who_may_have_begun_is_the_last(fault: Behaviour, fields: dict[str
 
 @pytest.mark.parametrize("fault", PERHAPS_DONE.values(), ids=PERHAPS_DONE)
 async def test_a_mere_question_moves_on_from_all_of_them(fault: Behaviour) -> None:
-    async with simulated("a", fault) as a, simulated("b", whole(response("b"))) as b, line(a, b) as g:
+    async with (
+        simulated("a", fault) as a,
+        simulated("b", whole(response("b"))) as b,
+        line(a, b, timeouts=patience(fault)) as g,
+    ):
         assert (await ask(g.port, "responses")).headers["x-pointsman-backend"] == "b"
 
 

@@ -23,7 +23,8 @@ from pointsman.simulator.behaviour import Act, Behaviour, answers, sends, stream
 ABSENT = refuses(404, "Response with id 'resp_1' not found.")
 KEPT = whole({"id": "resp_1", "object": "response", "status": "completed"})
 HAS = {"id": "resp_1", "object": "response", "status": "completed"}
-LIMITS = Limits(stored_answer_seconds=0.3, stored_total_seconds=2.0, stored_idle_seconds=0.3)
+SHORT = Limits(stored_answer_seconds=1.0, stored_idle_seconds=1.0)
+"""For tests of silence: long enough for a good answer on a busy machine."""
 
 
 @asynccontextmanager
@@ -36,7 +37,7 @@ async def holding(label: str, *script: Behaviour) -> AsyncIterator[Simulated]:
 
 @asynccontextmanager
 async def line(*backends: Simulated, stored: str | None = None, routes: list[ModelRoute] | None = None,
-               limits: Limits = LIMITS) -> AsyncIterator[Running]:  # fmt: skip
+               limits: Limits | None = None) -> AsyncIterator[Running]:  # fmt: skip
     made = []
     for b in backends:
         options: dict[str, Any] = {"url": f"http://127.0.0.1:{b.port}/v1"}
@@ -126,7 +127,8 @@ TROUBLES: dict[str, tuple[Behaviour, int, str]] = {
 async def test_it_is_not_called_missing_while_somebody_could_not_be_asked(
     trouble: Behaviour, status: int, said: str
 ) -> None:
-    async with holding("a", trouble) as a, holding("b", ABSENT) as b, line(a, b) as g:
+    limits = SHORT if "Stalled" in said else None
+    async with holding("a", trouble) as a, holding("b", ABSENT) as b, line(a, b, limits=limits) as g:
         got = await get(g, "responses/resp_1")
         assert got.status == status
         assert got.message.startswith("the response resp_1 could not be looked up everywhere")
@@ -197,7 +199,7 @@ async def test_a_stream_is_passed_on_as_it_comes() -> None:
 
 @pytest.mark.parametrize("end", [Act.CUT, Act.SILENCE])
 async def test_a_stream_that_breaks_off_is_not_taken_for_whole(end: Act) -> None:
-    async with holding("a", streams(*EVENTS, end)) as a, holding("b", KEPT) as b, line(a, b) as g:
+    async with holding("a", streams(*EVENTS, end)) as a, holding("b", KEPT) as b, line(a, b, limits=SHORT) as g:
         got = await get(g, "responses/resp_1?stream=true")
         assert (got.status, got.whole) == (200, False)
         assert not b.seen, "nobody is asked after the first byte"
