@@ -99,7 +99,7 @@ async def bench(operator_api: Connection, namespace: str) -> AsyncIterator[Bench
     await bench.close()
 
 
-async def eventually(check: Callable[[], Awaitable[T | None]], seconds: float = 20.0, what: str = "") -> T:
+async def eventually(check: Callable[[], Awaitable[T | None]], seconds: float = 60.0, what: str = "") -> T:
     """The first answer of `check` that is neither None nor False. Fails after `seconds`."""
     until = time.monotonic() + seconds
     while True:

@@ -45,7 +45,7 @@ class OperatorProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.to_thread(self.process.wait, 15)
+            await asyncio.to_thread(self.process.wait, 60)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

@@ -73,7 +73,7 @@ async def test_without_an_api_server_and_a_saved_table_it_is_alive_and_unready(
     arguments = ("--kubeconfig", str(kubeconfig), "-n", space.name, "--host", "127.0.0.1")
     async with gateway_process(None, *arguments, "--admin-port", "0", wait=False) as gateway:
         found = await until(
-            lambda: next((line for line in gateway.log if "waiting for the resources" in line), None), 20
+            lambda: next((line for line in gateway.log if "waiting for the resources" in line), None), 60
         )
         assert space.name in found
         assert any("the report is closed to everybody" in line for line in gateway.log)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,13 +31,13 @@ from pointsman.domain.report import (
 from pointsman.kube.client import Client
 from pointsman.kube.connect import MERGE_PATCH, Connection
 from pointsman.kube.rbac import lease_rules, rules
+from pointsman.kube.reflector import Items, Reflector, Selection
 from pointsman.kube.resources import BACKENDS, DEPLOYMENTS, LEASES, ROUTES, Obj, uid_of
 
 REPAIR_SECONDS = 2.0
-GRACEFUL_SECONDS = 3.0
 CRASH_SECONDS = 20.0
-SLACK = 5.0
-"""Noisy machines: a test allows five times the promise, where the promise is not a lease's."""
+SLACK = 15.0
+"""Noisy machines: a test allows fifteen times the promise, where the promise is not a lease's."""
 
 
 async def get(api: Connection, namespace: str, name: str) -> Obj:
@@ -51,20 +54,20 @@ async def turns(api: Connection, namespace: str, name: str, kind: str, wanted: t
         has = (seen.get("status") or {}).get("conditions")
         return seen if has and says(seen, kind) == wanted else None
 
-    return await eventually(so, 20, f"{name} {kind} {wanted}")
+    return await eventually(so, what=f"{name} {kind} {wanted}")
 
 
 async def test_changes_are_noticed_and_drift_is_repaired(
     api: Connection, operator_kubeconfig: Path, namespace: str, tmp_path: Path
 ) -> None:
     async with OperatorProcess(operator_kubeconfig, tmp_path, namespace) as operator:
-        await eventually(operator.leads, 30)
+        await eventually(operator.leads, 90)
         await Client(api).create(ollama("b", namespace))
 
         async def there() -> Obj | None:
             return await Client(api).get(DEPLOYMENTS, namespace, "pmb-b")
 
-        first = await eventually(there, 5)
+        first = await eventually(there)
         await Client(api).delete(DEPLOYMENTS, namespace, "pmb-b", uid=uid_of(first))
 
         async def back() -> bool:
@@ -100,10 +103,10 @@ async def test_changes_are_noticed_and_drift_is_repaired(
                 now = await operator.calls()
                 return now if now.get("replace", 0) >= before.get("replace", 0) + 1 else None
 
-            now = await eventually(renewed, 10)
+            now = await eventually(renewed)
             return all(now[v] == before.get(v) for v in now if v not in ("get", "replace"))
 
-        await eventually(at_rest, 30)
+        await eventually(at_rest, 120)
 
 
 async def test_reports_become_conditions(
@@ -114,7 +117,7 @@ async def test_reports_become_conditions(
     await client.create(external("x", namespace))
     await client.create(route("r", namespace, ["chat"], "b", "x"))
     async with OperatorProcess(operator_kubeconfig, tmp_path) as operator:
-        await eventually(operator.leads, 30)
+        await eventually(operator.leads, 90)
         token = await eventually(lambda: token_of(api, namespace))
         (server,) = await server_pods(api, namespace, "b")
         await paper.run(api, server)
@@ -181,32 +184,58 @@ def _report(health: str, states: tuple[str, str], *, fallback: bool = False) -> 
     return GatewayReport(gateway="g", at=now, backends=(health_of_x,), routes=routes)
 
 
+@asynccontextmanager
+async def holders(api: Connection) -> AsyncIterator[list[str]]:
+    """Who holds the operators' lease, one after the other, nobody too."""
+    seen: list[str] = []
+
+    def changed(items: Items) -> None:
+        for lease in items.values():
+            holder = lease["spec"].get("holderIdentity") or ""
+            if seen[-1:] != [holder]:
+                seen.append(holder)
+
+    reflector = Reflector(api, Selection("coordination.k8s.io", "v1", "leases", SYSTEM), changed)
+    task = asyncio.create_task(reflector.run())
+    try:
+        await asyncio.wait_for(reflector.synced.wait(), 30)
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def changed_hands(seen: list[str]) -> bool:
+    return len(seen) > 2
+
+
 async def test_next_operator_takes_over(
     api: Connection, operator_kubeconfig: Path, namespace: str, tmp_path: Path
 ) -> None:
     """Gracefully at once; after a crash when the lease has run out."""
     async with OperatorProcess(operator_kubeconfig, tmp_path, namespace) as first:
-        await eventually(first.leads, 30)
+        await eventually(first.leads, 90)
         async with OperatorProcess(operator_kubeconfig, tmp_path, namespace) as second:
 
             async def stands_by() -> bool:
                 return (await second.metrics()).get("pointsman_operator_leader") == 0.0
 
-            await eventually(stands_by, 30)
-            begun = time.monotonic()
-            first.process.send_signal(signal.SIGTERM)
-            await eventually(second.leads, SLACK * GRACEFUL_SECONDS)
-            assert time.monotonic() - begun < SLACK * GRACEFUL_SECONDS
-            assert first.process.wait(10) == 0
+            await eventually(stands_by, 90)
+            async with holders(api) as seen:
+                first.process.send_signal(signal.SIGTERM)
+                await eventually(second.leads)
+                await eventually(lambda: changed_hands(seen))
+            assert seen[1] == "", "it was released: the next one need not wait until it has run out"
+            assert first.process.wait(60) == 0
             async with OperatorProcess(operator_kubeconfig, tmp_path, namespace) as third:
 
                 async def waits() -> bool:
                     return (await third.metrics()).get("pointsman_operator_leader") == 0.0
 
-                await eventually(waits, 30)
+                await eventually(waits, 90)
                 second.process.kill()
-                second.process.wait(10)
-                await eventually(third.leads, CRASH_SECONDS + 5)
+                second.process.wait(60)
+                await eventually(third.leads, 3 * CRASH_SECONDS)
     lease = await Client(api).get(LEASES, SYSTEM, "pointsman-operator")
     assert lease is not None
     assert lease["spec"]["holderIdentity"] == "", "the last one released it"
@@ -238,7 +267,7 @@ async def test_namespaced_operator_needs_no_cluster_role(
     api: Connection, narrow_kubeconfig: Path, namespace: str, tmp_path: Path
 ) -> None:
     async with OperatorProcess(narrow_kubeconfig, tmp_path, namespace) as operator:
-        await eventually(operator.leads, 30)
+        await eventually(operator.leads, 90)
         await Client(api).create(ollama("b", namespace))
         await Client(api).create(external("x", namespace, secret="key"))
         seen = await turns(api, namespace, "b", "Stalled", ("False", "NotStalled"))

@@ -110,7 +110,7 @@ async def test_cache_follows_what_is_made_changed_and_deleted(
     await maps.put("a", "1")
     await maps.put("other", "1", test="no")
     async with watching(direct, proxy, namespace) as watched:
-        await asyncio.wait_for(watched.reflector.synced.wait(), 10)
+        await asyncio.wait_for(watched.reflector.synced.wait(), 30)
         assert watched.values == {"a": "1"}
         await maps.put("b", "1")
         await maps.put("a", "2")
@@ -125,7 +125,7 @@ async def test_cache_follows_what_is_made_changed_and_deleted(
 async def test_a_cut_watch_goes_on_where_it_was(direct: Connection, proxy: TcpProxy, namespace: str) -> None:
     maps = Maps(direct, namespace)
     async with watching(direct, proxy, namespace) as watched:
-        await asyncio.wait_for(watched.reflector.synced.wait(), 10)
+        await asyncio.wait_for(watched.reflector.synced.wait(), 30)
         for round_ in range(5):
             await maps.put(f"before-{round_}", "1")
             proxy.cut()
@@ -141,7 +141,7 @@ async def test_nothing_is_lost_while_the_api_server_is_away(
     await maps.put("gone", "1")
     await maps.put("kept", "1")
     async with watching(direct, proxy, namespace) as watched:
-        await asyncio.wait_for(watched.reflector.synced.wait(), 10)
+        await asyncio.wait_for(watched.reflector.synced.wait(), 30)
         await proxy.close()
         await maps.delete("gone")
         await maps.put("new", "1")
@@ -157,7 +157,7 @@ async def test_an_api_server_away_at_the_start_is_waited_for(
     await proxy.close()
     await Maps(direct, namespace).put("a", "1")
     async with watching(direct, proxy, namespace) as watched:
-        await asyncio.wait_for(watched.reflector.attempted.wait(), 10)
+        await asyncio.wait_for(watched.reflector.attempted.wait(), 30)
         assert not watched.reflector.synced.is_set()
         assert watched.told == []
         await proxy.open()
@@ -185,7 +185,7 @@ async def test_a_watch_that_is_too_old_is_listed_again(
         reflector = watched.reflector
         reflector._on_change = lambda _: None
         reflector._selection = Selection("pointsman.dev", "v1alpha1", "modelroutes", namespace)
-        await asyncio.wait_for(reflector.synced.wait(), 10)
+        await asyncio.wait_for(reflector.synced.wait(), 30)
         await proxy.close()
         await direct.request("DELETE", f"{routes}/gone")
         await make("new")
@@ -200,7 +200,7 @@ async def test_a_watch_that_is_too_old_is_listed_again(
 async def test_a_silent_connection_is_given_up(direct: Connection, proxy: TcpProxy, namespace: str) -> None:
     maps = Maps(direct, namespace)
     async with watching(direct, proxy, namespace, silence=1.0) as watched:
-        await asyncio.wait_for(watched.reflector.synced.wait(), 10)
+        await asyncio.wait_for(watched.reflector.synced.wait(), 30)
         proxy.silent = True
         await maps.put("a", "1")
         await asyncio.sleep(0.3)
@@ -227,5 +227,5 @@ async def test_a_kind_that_does_not_exist_yet_is_waited_for(
 ) -> None:
     async with watching(direct, proxy, namespace) as watched:
         watched.reflector._selection = Selection("pointsman.dev", "v9", "things", namespace)
-        await asyncio.wait_for(watched.reflector.attempted.wait(), 10)
+        await asyncio.wait_for(watched.reflector.attempted.wait(), 30)
         assert not watched.reflector.synced.is_set()
