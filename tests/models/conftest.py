@@ -102,7 +102,7 @@ async def ollama(ollama_program: Path, tmp_path: Path, store: Path) -> AsyncIter
             yield client
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 60)
 
 
 @pytest.fixture(scope="session")

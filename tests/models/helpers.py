@@ -85,12 +85,12 @@ async def start_pull(source: str, store: Path, *options: str, **env: str) -> asy
 
 async def finish(process: asyncio.subprocess.Process) -> tuple[int, str]:
     """Waits for its end; the exit code and what it said."""
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode is not None
     return process.returncode, output.decode()
 
 
-async def until(condition: Any, seconds: float = 20.0) -> None:
+async def until(condition: Any, seconds: float = 60.0) -> None:
     """Waits for a condition that another process brings about."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

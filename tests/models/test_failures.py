@@ -26,7 +26,7 @@ async def test_errors_cuts_and_silence_are_sat_out(tree: Path, tmp_path: Path) -
         registry.faults.fail_gets = 2
         registry.faults.cut_gets, registry.faults.cut_after = 4, 3 * MIB
         registry.faults.stall_gets = 1
-        pulled = await pull_noise(registry, tmp_path, stall_seconds=0.5)
+        pulled = await pull_noise(registry, tmp_path, stall_seconds=2.0)
     assert_whole(tmp_path, tree)
     assert registry.faults.fail_gets == registry.faults.cut_gets == registry.faults.stall_gets == 0
     assert registry.bytes_served <= pulled.total_bytes + MIB  # each part went on where it broke

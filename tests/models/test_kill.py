@@ -45,7 +45,7 @@ async def test_a_polite_stop_is_quick_and_resumable(tree: Path, tmp_path: Path) 
         before = asyncio.get_running_loop().time()
         process.send_signal(signal.SIGTERM)
         code, output = await finish(process)
-        assert asyncio.get_running_loop().time() - before < 3
+        assert asyncio.get_running_loop().time() - before < 15
         assert code == 143, output
         assert '"Interrupted"' in output
         registry.rate = 0

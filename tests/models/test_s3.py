@@ -71,7 +71,7 @@ async def test_an_object_that_is_replaced_under_a_pull_ends_it(s3: S3, store: Pa
     with Counted("127.0.0.1", s3.port, rate=2 * MIB) as proxy:
         env = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
         pulling = asyncio.create_task(pull_s3(s3, f"s3://models/{key}", store, env, parallel=1))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while proxy.bytes_served < MIB:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         await asyncio.to_thread(s3.put, "models", key, GGUF[::-1][:-8] + GGUF_HEAD)
@@ -125,7 +125,7 @@ async def test_a_server_that_restarts_under_a_pull_harms_nothing(tmp_path: Path,
         with Counted("127.0.0.1", port, rate=4 * MIB) as proxy:
             env = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
             pulling = asyncio.create_task(pull_s3(first, "s3://models/m.gguf", store, env))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while proxy.bytes_served < 2 * MIB:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             await asyncio.to_thread(first.__exit__, None, None, None)

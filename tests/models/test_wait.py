@@ -22,7 +22,7 @@ async def start(source: str, store: Path, *options: str) -> asyncio.subprocess.P
 
 async def waiting(process: asyncio.subprocess.Process) -> str:
     assert process.stdout
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
 
 
 @pytest.mark.parametrize("source", [f"hf://{REPO}", f"hf://{REPO}/gguf/tiny.gguf"])
