@@ -20,6 +20,7 @@ from pointsman.api.pods import EnvVar, Gpu, Resources, Toleration
 from pointsman.api.probing import DEFAULT_EXTERNAL_PROBE_INTERVAL, DEFAULT_PROBE_INTERVAL, Probe
 from pointsman.api.references import LocalRef
 from pointsman.api.scalars import Duration, ObjectName, amount, seconds
+from pointsman.api.sources import pvc
 from pointsman.api.sources.source import SCHEMES
 from pointsman.api.storage import Storage, StorageMode
 
@@ -238,9 +239,14 @@ class LLMBackendSpec(ApiModel):
         return tuple(served for model in self.models for served in model.served)
 
     @property
-    def needs_store(self) -> bool:
-        """Is there a model to pull, and so a volume?"""
+    def has_sources(self) -> bool:
+        """Is there a model that is brought to the engine, from wherever?"""
         return any(m.source for m in self.models)
+
+    @property
+    def needs_store(self) -> bool:
+        """Is there a model to fetch, and so a volume to put it into? What is in a volume already (`pvc://`) is not."""
+        return any(m.source and not m.source.startswith(pvc.SCHEME) for m in self.served)
 
     @property
     def fills_pods(self) -> bool:

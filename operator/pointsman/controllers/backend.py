@@ -18,7 +18,7 @@ from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
 from pointsman.api.objects import LLMBackend
 from pointsman.api.sources.error import SourceError
-from pointsman.controllers import causes, own_pulls, pull_job, unreadable
+from pointsman.controllers import causes, children, own_pulls, pull_job, unreadable
 from pointsman.controllers.adapter_calls import AGAIN_SECONDS, AdapterCalls
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.carry_out import Refused, carry_out
@@ -150,11 +150,11 @@ class BackendController:
             backend = written_out(backend, context.settings)
         except UnknownGpu as error:
             mistaken = Problem(Reason.INVALID_SPEC, str(error))
-        existing = backend.spec.storage_or_default.existing_claim
-        if not backend.spec.needs_store:
+        deployment = cache.get(DEPLOYMENTS, namespace, name)
+        if not backend.spec.has_sources:
             claim = None
-        elif existing:
-            claim = await context.client.get(CLAIMS, namespace, existing)
+        elif (theirs := children.users_claim(backend, deployment)) is not None:
+            claim = await context.client.get(CLAIMS, namespace, theirs)
         else:
             claim = cache.get(CLAIMS, namespace, name)
         jobs = self._jobs(backend, claim)
@@ -163,7 +163,6 @@ class BackendController:
         progress = {
             j: p for j, some in pull_pods.items() if (p := context.reports.progress(map(uid_of, some))) is not None
         }
-        deployment = cache.get(DEPLOYMENTS, namespace, name)
         return Observed(
             backend=backend,
             settings=context.settings,

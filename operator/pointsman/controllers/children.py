@@ -7,22 +7,27 @@ Decided here: their names, labels and owner references. Not here: what is in the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pointsman.api import meta
 from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import amount
+from pointsman.api.sources.error import SourceError
 from pointsman.api.storage import AccessMode
 from pointsman.controllers import adapters
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.loaded import CONTENT_ANNOTATION, LOADED_ANNOTATION, Loaded
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
+from pointsman.engines.attached import claims
 from pointsman.engines.base import ALL, Driver, Worker, pod_template, rollout
-from pointsman.engines.stores import AnyStore, OwnStore, Store
+from pointsman.engines.stores import VOLUME, AnyStore, OwnStore, Store
 from pointsman.kube.resources import Obj
 
 ENGINE_COMPONENT = "engine"
 UNKNOWN = Loaded()
+MANY_NODES = frozenset(("ReadWriteMany", "ReadOnlyMany"))
+"""Access modes of a claim that pods on several nodes can read."""
 PLACEMENT = ("nodeSelector", "tolerations", "runtimeClassName")
 """What of a pod decides about its node and can be changed in a spec."""
 
@@ -46,21 +51,40 @@ def labels(backend: str) -> dict[str, str]:
     }
 
 
-def store_of(backend: LLMBackend, claim: Obj | None) -> AnyStore | None:
-    """The volume that the backend's pods mount; None when there is no model to put into it. An existing claim's own
-    access modes count, not the spec's."""
-    if not backend.spec.needs_store:
+def store_of(backend: LLMBackend, claim: Obj | None, deployment: Obj | None = None) -> AnyStore | None:
+    """Where the models lie; None for models without a source. `claim`: what is known of `users_claim`, whose own access
+    modes count, not the spec's."""
+    spec, storage = backend.spec, backend.spec.storage_or_default
+    if not spec.has_sources:
         return None
-    storage = backend.spec.storage_or_default
-    if backend.spec.fills_pods:
-        return OwnStore(storage.size, storage.storage_class_name)
-    name = storage.existing_claim or meta.child_name(backend.meta.name)
-    mode = storage.access_mode.value
-    if storage.existing_claim and claim is not None:
-        modes = (claim.get("spec") or {}).get("accessModes") or ()
-        many = AccessMode.READ_WRITE_MANY.value
-        mode = many if many in modes else AccessMode.READ_WRITE_ONCE.value
-    return Store(name, one_node=mode != AccessMode.READ_WRITE_MANY.value)
+    theirs = users_claim(backend, deployment)
+    if theirs is None:
+        if spec.fills_pods:
+            return OwnStore(storage.size, storage.storage_class_name)
+        return Store(meta.child_name(backend.meta.name), one_node=storage.access_mode is AccessMode.READ_WRITE_ONCE)
+    modes = ((claim or {}).get("spec") or {}).get("accessModes") or (storage.access_mode.value,)
+    return Store(theirs, one_node=not set(modes) & MANY_NODES, mounted=theirs == storage.existing_claim)
+
+
+def users_claim(backend: LLMBackend, deployment: Obj | None) -> str | None:
+    """The claim of the user's that the models are in: `storage.existingClaim`, or that of `pvc://` where there is
+    nothing to fetch. None: a volume of ours.
+
+    Pods that have a volume of ours keep it, also when it is not needed any more: taking it from them would start them
+    anew, and what is in it may be the only copy.
+    """
+    if (existing := backend.spec.storage_or_default.existing_claim) is not None:
+        return existing
+    if backend.spec.needs_store or _mounts_store(deployment):
+        return None
+    with suppress(SourceError):  # a source that cannot be read is said by the plan
+        return next(iter(claims(backend.spec.served)), None)
+    return None
+
+
+def _mounts_store(deployment: Obj | None) -> bool:
+    template = ((deployment or {}).get("spec") or {}).get("template") or {}
+    return any(v.get("name") == VOLUME for v in (template.get("spec") or {}).get("volumes") or ())
 
 
 def service(backend: LLMBackend, driver: Driver) -> Obj:

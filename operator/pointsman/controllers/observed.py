@@ -36,7 +36,7 @@ class Observed:
     service: Obj | None = None
     deployment: Obj | None = None
     claim: Obj | None = None
-    """Of the backend's own volume, or the one that `storage.existingClaim` names."""
+    """Of the backend's own volume, or the user's that its models are in (`children.users_claim`)."""
     jobs: Mapping[str, Obj] = field(default_factory=dict)
     """Pull Jobs of the namespace that this backend owns or could need, by name."""
     pods: tuple[Obj, ...] = ()

@@ -107,10 +107,12 @@ def plan(seen: Observed) -> Plan:
         return Plan()
     if (bad := _invalid(seen)) is not None:
         return Plan(problem=bad)
-    store = children.store_of(backend, seen.claim)
-    existing = backend.spec.storage_or_default.existing_claim if store else None
+    store = children.store_of(backend, seen.claim, seen.deployment)
+    existing = children.users_claim(backend, seen.deployment) if store else None
     if existing and (seen.claim is None or is_deleting(seen.claim)):
-        message = f"PersistentVolumeClaim {existing} does not exist: create it, or remove storage.existingClaim"
+        named = backend.spec.storage_or_default.existing_claim is not None
+        otherwise = "remove storage.existingClaim" if named else "correct the source"
+        message = f"PersistentVolumeClaim {existing} does not exist: create it, or {otherwise}"
         return Plan(problem=Problem(Reason.CLAIM_MISSING, message), again=CLAIM_SECONDS)
     draft = _Draft()
     image, _ = seen.image()
@@ -297,9 +299,7 @@ def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draf
         # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
         return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
     verify = why == ASKED  # somebody has a reason to ask: then nothing that lies there is taken for granted
-    manifest = pull_job.job(
-        seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=secret
-    )
+    manifest = pull_job.job(seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=secret)
     draft.steps.append(Apply(manifest, None, why))
     return pull
 

@@ -22,7 +22,7 @@ from pointsman.controllers.ownership import owner_reference
 from pointsman.controllers.settings import Settings
 from pointsman.engines.attached import CREDENTIALS_PATH, claim_mounts, claim_volumes, secret_mounts, secret_volumes
 from pointsman.engines.base import CONTAINER_SECURITY, POD_SECURITY, STORE_PATH, TMP, Worker, placement
-from pointsman.engines.stores import VOLUME, Store
+from pointsman.engines.stores import VOLUME, Store, volumes, without_store
 from pointsman.kube.resources import Obj, annotations_of
 from pointsman.models.errors import PERMANENT_EXIT_CODES
 from pointsman.models.outcome import PullOutcome, decode_outcome
@@ -101,7 +101,7 @@ def job(
         meta.SOURCE_LABEL: name,
     }
     worker = Worker(settings.image, settings.image_pull_policy)
-    pulls = container(CONTAINER, model, settings, worker)
+    pulls = without_store(container(CONTAINER, model, settings, worker), store)
     if verify:
         pulls["args"].append("--verify")
     where = placement(backend.spec, store)
@@ -116,7 +116,7 @@ def job(
         "terminationGracePeriodSeconds": 30,
         "containers": [pulls],
         "volumes": [
-            store.volume(),
+            *volumes(store),
             {"name": TMP.name, "emptyDir": {}},
             *secret_volumes([model]),
             *claim_volumes([model]),

@@ -34,7 +34,7 @@ def claim_volumes(models: Iterable[Model]) -> list[Manifest]:
     """The claims that models lie in, each once."""
     return [
         {"name": _name("claim", claim), "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-        for claim in _claims(models)
+        for claim in claims(models)
     ]
 
 
@@ -42,11 +42,12 @@ def claim_mounts(models: Iterable[Model]) -> list[Manifest]:
     """Of a container that reads these models."""
     return [
         {"name": _name("claim", claim), "mountPath": f"{CLAIMS_PATH}/{claim}", "readOnly": True}
-        for claim in _claims(models)
+        for claim in claims(models)
     ]
 
 
-def _claims(models: Iterable[Model]) -> list[str]:
+def claims(models: Iterable[Model]) -> list[str]:
+    """The claims that models lie in (`pvc://`), each once."""
     sources = [parse_source(m.source) for m in models if m.source and m.source.startswith(SCHEME)]
     return list(dict.fromkeys(s.claim for s in sources if isinstance(s, PvcSource)))
 

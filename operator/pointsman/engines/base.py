@@ -24,7 +24,7 @@ from pointsman.api.sources.place import gguf, path
 from pointsman.api.sources.source import parse_source
 from pointsman.engines import gpus
 from pointsman.engines.attached import claim_mounts, claim_volumes, secret_volumes
-from pointsman.engines.stores import AnyStore, Store
+from pointsman.engines.stores import AnyStore, Store, volumes, without_store
 
 Manifest = dict[str, Any]
 
@@ -134,7 +134,7 @@ def pod_template(
     """The pod template of a backend's Deployment. `fills`: the containers that bring the models into a store of the
     pod's own."""
     container = {
-        **driver.container(spec, image),
+        **without_store(driver.container(spec, image), store),
         "imagePullPolicy": worker.pull_policy,
         # What an engine says before it ends is the only word on why: nobody here reads its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -149,7 +149,7 @@ def pod_template(
         "terminationGracePeriodSeconds": spec.drain_seconds_or_default + TERMINATION_MARGIN,
         "containers": [container],
         "volumes": [
-            *([store.volume()] if store else ()),
+            *volumes(store),
             *(s.volume() for s in driver.scratch(spec)),
             *(secret_volumes(spec.served) if fills else ()),
             *claim_volumes(spec.served),
@@ -158,7 +158,7 @@ def pod_template(
     }
     before = list(fills)
     if driver.reads_files and isinstance(store, Store):
-        before = [_wait(m, worker, i) for i, m in enumerate(spec.served) if m.source]
+        before = [without_store(_wait(m, worker, i), store) for i, m in enumerate(spec.served) if m.source]
     if before:
         pod["initContainers"] = before
     if spec.image_pull_secrets:
@@ -190,11 +190,11 @@ def _wait(model: Model, worker: Worker, index: int) -> Manifest:
 
 
 def mounts(driver: Driver, spec: LLMBackendSpec, *, read_only: bool = False, at: str = STORE_PATH) -> list[Manifest]:
-    """The store, where there is one, and the driver's empty directories, in the engine's container."""
+    """The store, for models with a source, and the driver's empty directories, in the engine's container."""
     store: Manifest = {"name": "store", "mountPath": at}
     if read_only:
         store["readOnly"] = True
-    has_store = [store] if spec.needs_store else []
+    has_store = [store] if spec.has_sources else []
     scratch = ({"name": s.name, "mountPath": s.path} for s in driver.scratch(spec))
     return [*has_store, *scratch, *claim_mounts(spec.served)]
 

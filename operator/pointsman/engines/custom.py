@@ -20,7 +20,7 @@ class Custom:
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
         o = _options(spec)
-        taken = {o.model_mount: "modelMount"} if spec.needs_store else {}
+        taken = {o.model_mount: "modelMount"} if spec.has_sources else {}
         for path in (TMP.path, *o.writable):
             for other, what in taken.items():
                 if f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/"):

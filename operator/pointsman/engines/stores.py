@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 VOLUME = "store"
 """The volume's name in each pod."""
@@ -22,6 +22,8 @@ class Store:
     """Name of the PersistentVolumeClaim."""
     one_node: bool
     """True when all pods with this claim must be on one node (ReadWriteOnce)."""
+    mounted: bool = True
+    """False when nothing is pulled: the claim is that of `pvc://`, which pods mount as that."""
 
     @property
     def label(self) -> str:
@@ -40,6 +42,7 @@ class OwnStore:
 
     size: str
     storage_class: str | None
+    mounted: ClassVar[bool] = True
 
     def volume(self) -> dict[str, Any]:
         """A generic ephemeral volume: its claim belongs to the pod, and the scheduler sees its size."""
@@ -53,3 +56,15 @@ class OwnStore:
 
 
 AnyStore = Store | OwnStore
+
+
+def volumes(store: AnyStore | None) -> list[dict[str, Any]]:
+    """The store's volume in a pod, where it has one."""
+    return [store.volume()] if store is not None and store.mounted else []
+
+
+def without_store(container: dict[str, Any], store: AnyStore | None) -> dict[str, Any]:
+    """The container as it is in a pod with this store: it mounts none where there is none."""
+    if store is not None and store.mounted:
+        return container
+    return {**container, "volumeMounts": [m for m in container["volumeMounts"] if m["name"] != VOLUME]}

@@ -201,7 +201,7 @@ def rendered(of: LLMBackend) -> list[Any]:
     """All that a backend becomes."""
     driver = DRIVERS[of.spec.engine]
     claim = {"metadata": {"name": "c", "uid": "uid-claim"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
-    existing = bool(of.spec.storage_or_default.existing_claim)
+    existing = children.users_claim(of, None) is not None
     store = children.store_of(of, claim if existing else None)
     image, _ = observed(of).image()
     out = [children.service(of, driver)]
