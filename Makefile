@@ -76,6 +76,10 @@ faults: setup ## 100,000 requests under random faults, then the same while the c
 pulls: setup programs ## 2 GB from every kind of source: killed at random moments, shared, beside ollama pull; writes the figures
 	@$(RUN) python -m tests.pulls --write
 
+.PHONY: bursts
+bursts: setup programs ## Half an hour of bursts on a whole cluster, the operator's leader killed twice; writes the figures
+	@$(RUN) python -m tests.bursts --write
+
 .PHONY: lint
 lint: setup ## ruff and the import contracts
 	@$(RUN) ruff check

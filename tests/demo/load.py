@@ -46,11 +46,12 @@ async def ask(
     *,
     stream: bool,
     max_tokens: int = 16,
+    content: str = "Hello?",
     begun: asyncio.Event | None = None,
 ) -> Seen:
     """One request, to its end or its error. `begun` is set by a stream's first content."""
     seen = Seen(stream=stream, started=time.monotonic())
-    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Hello?"}]
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": content}]
     try:
         if stream:
             raw = await api.chat.completions.with_raw_response.create(
