@@ -187,6 +187,56 @@ CASES = [
         engine("VLLM", models=[{"name": "m", "source": "ollama://llama3.2:3b"}]),
         "engine VLLM needs a source for each model that starts with hf://",
     ),
+    *(
+        Case(
+            f"llama.cpp from {source}",
+            engine("LlamaCpp", models=[{"name": "m", "source": source}]),
+            "engine LlamaCpp reads one GGUF file: name it, as in hf://",
+        )
+        for source in (
+            "hf://o/repo",
+            "hf://o/repo@main/",
+            "hf://o/repo.gguf",
+            "hf://o/r/model.safetensors",
+            "https://host.example/model",
+        )
+    ),
+    *(
+        Case(f"llama.cpp from {source}", engine("LlamaCpp", models=[{"name": "m", "source": source}]))
+        for source in (
+            "hf://o/r/sub/m.gguf",
+            "https://host.example/m.gguf",
+            "s3://bucket/folder",
+            "oci://host.example/m",
+            "pvc://claim/folder",
+        )
+    ),
+    *(
+        Case(
+            f"vllm from {source}",
+            engine("VLLM", models=[{"name": "m", "source": source}]),
+            "engine VLLM reads a folder with config.json beside its weights: name it",
+        )
+        for source in ("hf://o/repo@v1/model.safetensors", "https://host.example/weights.tar")
+    ),
+    *(
+        Case(f"vllm from {source}", engine("VLLM", models=[{"name": "m", "source": source}]))
+        for source in ("hf://o/repo", "hf://o/repo@v1/", "hf://o/r/m.gguf", "s3://bucket/folder", "pvc://claim/folder")
+    ),
+    Case(
+        "an adapter that is a file",
+        engine(
+            "VLLM",
+            models=[
+                {
+                    "name": "a",
+                    "source": "hf://o/a",
+                    "adapters": [{"name": "b", "source": "hf://o/b/adapter_model.safetensors"}],
+                }
+            ],
+        ),
+        "an adapter is a folder with adapter_config.json: name it",
+    ),
     Case(
         "a template that is a path",
         engine("VLLM", vllm={"chatTemplate": "/etc/template.jinja"}),

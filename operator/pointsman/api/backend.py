@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from pointsman.api.autoscaling import Autoscaling
 from pointsman.api.base import ApiModel, ListMap, Rule
 from pointsman.api.engine import Engine
 from pointsman.api.limits import DEFAULT_MAX_QUEUED, DEFAULT_QUEUE_TIMEOUT, Limits
-from pointsman.api.model import Model, Pricing, Refresh
+from pointsman.api.model import ONE_FILE, REPOSITORY, Model, Pricing, Refresh
 from pointsman.api.options.custom import CustomOptions
 from pointsman.api.options.external import ExternalOptions
 from pointsman.api.options.llama_cpp import LlamaCppOptions
@@ -42,6 +43,17 @@ def _sources(engine: Engine, example: str, *, needed: bool = True) -> Rule:
             s.engine is not engine or all(m.source.startswith(schemes) if m.source else not needed for m in s.models)
         ),
     )
+
+
+def _may_be_gguf(source: str) -> bool:
+    """Where the source's text says what it is: a file of a Hub or a web server. Others are looked at by the pull."""
+    if not re.match(r"(hf|https?)://", source):
+        return True
+    return not re.match(REPOSITORY + "$", source) and source.endswith(".gguf")
+
+
+def _may_be_folder(source: str) -> bool:
+    return not re.match(ONE_FILE, source) or source.endswith(".gguf")
 
 
 class LLMBackendSpec(ApiModel):
@@ -97,6 +109,19 @@ class LLMBackendSpec(ApiModel):
         _sources(Engine.VLLM, "hf://Qwen/Qwen3-8B"),
         _sources(Engine.LLAMA_CPP, "hf://Qwen/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf"),
         _sources(Engine.CUSTOM, "hf://Qwen/Qwen3-8B", needed=False),
+        Rule(
+            "self.engine != 'LlamaCpp' || self.models.all(m, !has(m.source) || !m.source.matches('^(hf|https?)://') ||"
+            " (!m.source.matches('" + REPOSITORY + "$') && m.source.endsWith('.gguf')))",
+            "engine LlamaCpp reads one GGUF file: name it, as in hf://Qwen/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf",
+            lambda s: s.engine is not Engine.LLAMA_CPP or all(_may_be_gguf(m.source or "") for m in s.models),
+        ),
+        Rule(
+            "self.engine != 'VLLM' || self.models.all(m, !has(m.source) || !m.source.matches('" + ONE_FILE + "') ||"
+            " m.source.endsWith('.gguf'))",
+            "engine VLLM reads a folder with config.json beside its weights: name it, as in hf://Qwen/Qwen3-8B, and no"
+            " file of it",
+            lambda s: s.engine is not Engine.VLLM or all(_may_be_folder(m.source or "") for m in s.models),
+        ),
         Rule(
             "self.engine != 'External' || self.models.all(m, !has(m.source) && !has(m.digest))",
             "engine External pulls no models: remove source and digest",

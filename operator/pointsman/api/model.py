@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
@@ -48,6 +49,12 @@ ModelSource = Annotated[
 ]
 
 
+REPOSITORY = "^hf://[^/]+/[^/]+/?"
+"""A source that is a repository of a Hub, followed by nothing or by one of its files."""
+ONE_FILE = "^(https?://|hf://[^/]+/[^/]+/.)"
+"""A source whose text says that it is one file."""
+
+
 class Adapter(ApiModel):
     """What was learnt on top of a model (LoRA), served beside it under a name of its own."""
 
@@ -56,6 +63,11 @@ class Adapter(ApiModel):
             "!self.source.startsWith('ollama')",
             "an adapter is a folder with adapter_config.json, take it from hf://org/repo, not from Ollama's registry",
             lambda a: not a.source.startswith("ollama"),
+        ),
+        Rule(
+            f"!self.source.matches('{ONE_FILE}')",
+            "an adapter is a folder with adapter_config.json: name it, as in hf://org/repo, not one of its files",
+            lambda a: not re.match(ONE_FILE, a.source),
         ),
     )
 

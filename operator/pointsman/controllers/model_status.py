@@ -12,6 +12,7 @@ from pointsman.controllers.conditions import Verdict, timestamp
 from pointsman.controllers.plan_backend import Pull
 from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
+from pointsman.models.errors import PullReason
 
 State = Literal["Pending", "Pulling", "Verifying", "Pulled", "Failed", "Served"]
 
@@ -33,6 +34,8 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float
     end = pull.end
     if not pull.model.source:
         return waiting(base, "Served", "served")
+    if pull.unfit:
+        return failed(base, PullReason.NOT_A_MODEL, pull.unfit, permanent=True)
     if end is not None and end.complete and end.outcome is not None:
         done = pulled(base, end.outcome.digest, end.outcome.total_bytes, timestamp(end.at))
         return replace(done, figures=end.outcome.figures)

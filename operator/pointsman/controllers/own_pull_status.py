@@ -10,7 +10,9 @@ from pointsman.api.model import Model
 from pointsman.controllers.model_status import ModelView, failed, pulled, pulling, waiting
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.own_pulls import PREFIX, statuses
+from pointsman.controllers.plan_backend import unfit
 from pointsman.kube.resources import Obj, uid_of
+from pointsman.models.errors import PullReason
 from pointsman.models.outcome import PullOutcome, decode_outcome
 
 
@@ -38,6 +40,8 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
             others.append(view)
     if trouble := next((v for v in others if v.reason is not None), None):
         return trouble
+    if done and (sentence := unfit(seen.backend, model, done[-1])):
+        return failed(base, PullReason.NOT_A_MODEL, sentence, permanent=True)
     if done:
         last, behind = done[-1], len(seen.pods) - len(done)
         message = f"{behind} of {len(seen.pods)} pods still pull it" if behind else ""

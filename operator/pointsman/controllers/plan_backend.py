@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
 from pointsman.api.model import Model, Refresh
+from pointsman.api.objects import LLMBackend
 from pointsman.api.sources.error import SourceError
 from pointsman.api.sources.source import parse_source
 from pointsman.controllers import adapters, children, own_pulls, pull_job
@@ -22,10 +23,12 @@ from pointsman.controllers.loaded import Loaded, loaded
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.ownership import Whose, owner_reference, whose
 from pointsman.controllers.pull_job import JobEnd
+from pointsman.engines import loadable
 from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
 from pointsman.engines.stores import AnyStore, OwnStore, Store
 from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, owner_uids, uid_of
+from pointsman.models.outcome import PullOutcome
 
 PREDECESSOR_SECONDS = 2.0
 """How soon to look again for the children of a deleted backend of the same name."""
@@ -77,6 +80,8 @@ class Pull:
     """What it waits for before it can start."""
     missing: str = ""
     """What somebody must make before it can start, in a sentence."""
+    unfit: str = ""
+    """Why the engine cannot load what came, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +213,21 @@ def _pulls(seen: Observed, store: AnyStore | None, draft: _Draft) -> tuple[Pull,
         name = pull_job.job_name(model, uid_of(seen.claim))
         if name not in pulls:
             pulls[name] = _pull(seen, store, model, name, draft)
-        out.append(replace(pulls[name], model=model))
+        pull = replace(pulls[name], model=model)
+        came = pull.end.outcome if pull.end is not None and pull.end.complete else None
+        out.append(replace(pull, unfit=unfit(seen.backend, model, came)))
     return tuple(out)
+
+
+def unfit(backend: LLMBackend, model: Model, came: PullOutcome | None) -> str:
+    """Why the backend's engine cannot load what a pull brought, in a sentence; empty when it can. `came`: how the pull
+    ended, if it did and well."""
+    if came is None:
+        return ""
+    wanted = DRIVERS[backend.spec.engine].loads
+    if wanted and model.name not in {m.name for m in backend.spec.models}:
+        wanted = loadable.ADAPTER
+    return loadable.unfit(wanted, model, came.formats)
 
 
 def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) -> Pull:

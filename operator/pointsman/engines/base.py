@@ -22,6 +22,7 @@ from pointsman.api.model import Model
 from pointsman.api.scalars import amount
 from pointsman.api.sources.place import gguf, path
 from pointsman.api.sources.source import parse_source
+from pointsman.domain.formats import Format
 from pointsman.engines import gpus
 from pointsman.engines.attached import claim_mounts, claim_volumes, secret_volumes
 from pointsman.engines.stores import AnyStore, Store, volumes, without_store
@@ -85,6 +86,11 @@ class Driver(Protocol):
     @property
     def reads_files(self) -> bool:
         """True when the server reads its models once, at its start: its pods wait until they are whole."""
+        ...
+
+    @property
+    def loads(self) -> frozenset[Format]:
+        """One of these a model must be (`loadable.py`); empty: nobody but the engine knows."""
         ...
 
 

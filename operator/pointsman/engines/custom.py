@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.custom import CustomOptions
+from pointsman.domain.formats import Format
 from pointsman.engines.base import TMP, Manifest, Scratch, model_path
 from pointsman.engines.flags import reserved
 from pointsman.engines.server import server
@@ -14,6 +15,7 @@ class Custom:
 
     runs_pods = True
     reads_files = True
+    loads: frozenset[Format] = frozenset()
 
     def port(self, spec: LLMBackendSpec) -> int:
         return _options(spec).port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
+from pointsman.domain.formats import Format
 from pointsman.engines.base import Manifest, Scratch
 
 
@@ -11,6 +12,7 @@ class External:
 
     runs_pods = False
     reads_files = False
+    loads: frozenset[Format] = frozenset()
 
     def port(self, spec: LLMBackendSpec) -> int:
         return 0

@@ -13,6 +13,7 @@ import math
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.llama_cpp import LlamaCppMode, LlamaCppOptions
 from pointsman.api.scalars import amount
+from pointsman.engines import loadable
 from pointsman.engines.base import TMP, Manifest, Scratch, gguf_path
 from pointsman.engines.flags import clash, literal, reserved
 from pointsman.engines.server import server
@@ -46,6 +47,7 @@ class LlamaCpp:
 
     runs_pods = True
     reads_files = True
+    loads = loadable.GGUF
 
     def port(self, spec: LLMBackendSpec) -> int:
         return PORT

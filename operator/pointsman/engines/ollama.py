@@ -8,6 +8,7 @@ wrote; version and tags answer while a model loads.
 from __future__ import annotations
 
 from pointsman.api.backend import LLMBackendSpec
+from pointsman.domain.formats import Format
 from pointsman.engines.base import STORE_PATH, TMP, Manifest, Scratch
 from pointsman.engines.server import server
 
@@ -32,6 +33,7 @@ class Ollama:
 
     runs_pods = True
     reads_files = False
+    loads: frozenset[Format] = frozenset()
 
     def port(self, spec: LLMBackendSpec) -> int:
         return PORT

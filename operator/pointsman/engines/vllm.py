@@ -12,6 +12,7 @@ import json
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.vllm import Dtype, VllmOptions
+from pointsman.engines import loadable
 from pointsman.engines.base import TMP, Manifest, Scratch, model_path
 from pointsman.engines.flags import clash, literal, reserved
 from pointsman.engines.server import server
@@ -70,6 +71,7 @@ class Vllm:
 
     runs_pods = True
     reads_files = True
+    loads = loadable.CHECKPOINT
 
     def port(self, spec: LLMBackendSpec) -> int:
         return PORT

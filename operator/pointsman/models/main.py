@@ -23,6 +23,7 @@ from pointsman.domain.report import PullProgress
 from pointsman.models.auth import read_credentials
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.figures import read_figures, read_ollama_figures
+from pointsman.models.model_check import formats
 from pointsman.models.outcome import PullOutcome, failed, succeeded, write_outcome
 from pointsman.models.pull import DEFAULT_PARALLEL, DEFAULT_PART_SIZE, Pulled, PullRequest, Refresh, pull
 from pointsman.models.reference import read_pin, read_source
@@ -130,7 +131,7 @@ async def _pull(
     forwarding = asyncio.create_task(forward())
     try:
         pulled = await signals.stop_on(asyncio.create_task(_read_and_pull(options, tell)))
-        return succeeded(pulled, await in_thread(_figures, options, pulled)), last
+        return await in_thread(_told, options, pulled), last
     except PullError as error:
         return failed(error, last), last
     except asyncio.CancelledError:
@@ -140,6 +141,12 @@ async def _pull(
         return failed(stopped, last, exit_code=128 + signals.caught), last
     finally:
         forwarding.cancel()
+
+
+def _told(options: PullOptions, pulled: Pulled) -> PullOutcome:
+    """What is said of a model that is there."""
+    found = formats(options.store / pulled.path) if pulled.path else None
+    return succeeded(pulled, _figures(options, pulled), found)
 
 
 def _figures(options: PullOptions, pulled: Pulled) -> Figures | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pointsman.api.sources.place import ONLY_GGUF
+from pointsman.domain.formats import Format
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.gguf_extent import needed_bytes
 
@@ -39,6 +41,18 @@ def check_place(place: Path, name: str) -> int:
     if not any(path.name in _CONFIGS or path.name.endswith(".gguf") for path in files):
         raise _no_model(f"{name} has neither {' nor '.join(_CONFIGS)} nor a GGUF file")
     return sum(path.stat().st_size for path in files)
+
+
+def formats(place: Path) -> tuple[Format, ...]:
+    """What a model that was looked at is, to a server that reads files."""
+    if not place.is_dir():
+        return (Format.GGUF_FILE,) if place.name.endswith(".gguf") else ()
+    there = (
+        (Format.GGUF_IN_FOLDER, (ONLY_GGUF,)),
+        (Format.CHECKPOINT, ("config.json", "params.json")),
+        (Format.ADAPTER, ("adapter_config.json",)),
+    )
+    return tuple(kind for kind, names in there if any((place / name).is_file() for name in names))
 
 
 def _check_gguf(file: Path, name: str) -> None:

@@ -38,6 +38,8 @@ class PullOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What a server that reads files loads, relative to the store."""
     figures: Figures | None = None
     """What decides the model's memory; None where it is not understood."""
+    formats: tuple[str, ...] | None = None
+    """What files are of it (`Format`); None for a model in Ollama's store."""
     reason: str = ""
     """On Failed: a `PullReason`."""
     message: str = ""
@@ -49,7 +51,7 @@ class PullOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         )
 
 
-def succeeded(pulled: Pulled, figures: Figures | None = None) -> PullOutcome:
+def succeeded(pulled: Pulled, figures: Figures | None = None, formats: tuple[str, ...] | None = None) -> PullOutcome:
     """The outcome of a pull that made it."""
     return PullOutcome(
         state="Pulled",
@@ -60,6 +62,7 @@ def succeeded(pulled: Pulled, figures: Figures | None = None) -> PullOutcome:
         served_name=pulled.served_name,
         path=pulled.path,
         figures=figures,
+        formats=formats,
     )
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import tiny_model
 
+from pointsman.domain.formats import Format
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.gguf_extent import needed_bytes
-from pointsman.models.model_check import check_model, check_place
+from pointsman.models.model_check import check_model, check_place, formats
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,27 @@ def test_a_folder_needs_a_configuration_or_a_gguf_file(tmp_path: Path, gguf: Pat
     with pytest.raises(PullError, match=r"adapter_model\.safetensors"):
         check_place(tmp_path, "it")
     assert check_place(gguf, "it") == gguf.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["model.gguf"], (Format.GGUF_IN_FOLDER,)),
+        (["a.gguf", "b.gguf"], ()),
+        (["config.json", "model.safetensors"], (Format.CHECKPOINT,)),
+        (["params.json"], (Format.CHECKPOINT,)),
+        (["sub/config.json"], ()),
+        (["adapter_config.json", "config.json"], (Format.CHECKPOINT, Format.ADAPTER)),
+    ],
+)
+def test_what_a_folder_is_to_a_server(files: list[str], found: tuple[Format, ...], tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert formats(tmp_path) == found
+
+
+def test_what_a_file_is_to_a_server(gguf: Path, tmp_path: Path) -> None:
+    assert formats(gguf) == (Format.GGUF_FILE,)
+    (tmp_path / "weights.bin").write_bytes(b"")
+    assert formats(tmp_path / "weights.bin") == ()
