@@ -1,15 +1,12 @@
-"""A real nginx that serves a folder over TLS on loopback."""
+"""A real nginx that serves a folder over TLS."""
 
 from __future__ import annotations
 
 import socket
-import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.cluster import debian
+from tests.support.server_program import ServerProgram
 
 _CONFIG = """
 user root; daemon off; worker_processes 1; pid {work}/pid; error_log {work}/error.log;
@@ -19,41 +16,37 @@ http {{
   client_body_temp_path {work}/a; proxy_temp_path {work}/b; fastcgi_temp_path {work}/c;
   uwsgi_temp_path {work}/d; scgi_temp_path {work}/e;
   server {{
-    listen 127.0.0.1:{port} ssl; server_name localhost; root {root};
+    listen {bind}:{port} ssl; server_name localhost; root {root};
     ssl_certificate {certificate}; ssl_certificate_key {key};
   }}
 }}
 """
 
 
-class Nginx:
-    """The server, as a process of its own while used as a context manager."""
+class Nginx(ServerProgram):
+    """The server, with this certificate."""
 
-    def __init__(self, root: Path, work: Path, port: int, certificate: Path, key: Path) -> None:
+    def __init__(
+        self, root: Path, work: Path, port: int, certificate: Path, key: Path, bind: str = "127.0.0.1"
+    ) -> None:
+        super().__init__()
         self._config = work / "nginx.conf"
-        self._config.write_text(_CONFIG.format(root=root, work=work, port=port, certificate=certificate, key=key))
+        self._config.write_text(
+            _CONFIG.format(root=root, work=work, bind=bind, port=port, certificate=certificate, key=key)
+        )
         self._log = work / "error.log"
         self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
+    def command(self) -> list[str | Path]:
         debian.ensure({"nginx": debian.BENCH["nginx"]})
-        self._process = subprocess.Popen(
-            ["nginx", "-c", str(self._config), "-e", str(self._log)], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            assert self._process.poll() is None, self._log.read_text()
-            try:
-                socket.create_connection(("127.0.0.1", self._port), 1).close()
-                return self
-            except OSError:
-                assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(0.02)
+        return ["nginx", "-c", self._config, "-e", self._log]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process
-        self._process.terminate()
-        self._process.wait(10)
+    def environment(self) -> dict[str, str]:
+        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self._port), 1).close()
+        except OSError:
+            return False
+        return True

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from tests.cluster import cache, debian
+from tests.support.server_program import ServerProgram
 
 from pointsman.models.blob import digest_of
 
@@ -30,55 +27,37 @@ def program() -> Path:
     return target / "usr" / "bin" / "docker-registry"
 
 
-class DockerRegistry:
-    """The server, as a process of its own while used as a context manager."""
+class DockerRegistry(ServerProgram):
+    """The server, on a folder of this machine."""
 
-    def __init__(self, root: Path, port: int) -> None:
-        self.root, self.port = root, port
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, root: Path, port: int, bind: str = "127.0.0.1") -> None:
+        super().__init__()
+        self.root, self.port, self._bind = root, port, bind
 
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
+    def command(self) -> list[str | Path]:
         self.root.mkdir(parents=True, exist_ok=True)
         config = self.root / "config.yml"
         settings = {
             "version": 0.1,
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self.root / "data")}},
-            "http": {"addr": self.host},
+            "http": {"addr": f"{self._bind}:{self.port}"},
         }
         config.write_text(json.dumps(settings))
-        self._process = subprocess.Popen(
-            [program(), "serve", str(config)], env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while True:
-            assert self._process.poll() is None, "the registry ended"
-            try:
-                httpx.get(f"http://{self.host}/v2/")
-                return self
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, "the registry does not answer"
-                time.sleep(0.05)
+        return [program(), "serve", str(config)]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
+    def environment(self) -> dict[str, str]:
+        return {"OTEL_TRACES_EXPORTER": "none"}
 
-    def _end(self) -> None:
-        assert self._process
-        self._process.terminate()
-        self._process.wait(10)
-
-    def restart(self) -> None:
-        """Ends it, breaking off what is under way, and starts it again on the same port."""
-        self._end()
-        self.__enter__()
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"http://{self.host}/v2/").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def push(self, repository: str, tag: str, layers: list[tuple[dict[str, Any], bytes]], **manifest: Any) -> str:
         """An artefact of these layers (descriptor's further fields, bytes); returns its manifest's digest."""

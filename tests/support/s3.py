@@ -2,63 +2,41 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import obstore
 from obstore.store import S3Store
 from tests.cluster.programs import ensure
+from tests.support.server_program import ServerProgram
 
 KEY, WORD = "pointsman", "pointsman-secret"
 
 
-class S3:
-    """The server, as a process of its own while used as a context manager."""
+class S3(ServerProgram):
+    """The server, on a folder of this machine."""
 
-    def __init__(self, root: Path, port: int) -> None:
+    def __init__(self, root: Path, port: int, bind: str = "127.0.0.1") -> None:
         """`root` becomes the folder of all buckets; on a file system with extended attributes."""
-        self.root, self.port = root, port
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__()
+        self.root, self.port, self._bind = root, port, bind
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
+    def command(self) -> list[str | Path]:
         (self.root / "ready").mkdir(parents=True, exist_ok=True)
-        program = ensure(["versitygw"])["versitygw"]
-        address = ["--port", f"127.0.0.1:{self.port}", "--access", KEY, "--secret", WORD, "--quiet", "--keep-alive"]
-        self._process = subprocess.Popen(
-            [program, *address, "posix", self.root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 20
-        while True:
-            assert self._process.poll() is None, "the S3 server ended"
-            try:
-                list(obstore.list(self.store("ready")))
-                return self
-            except obstore.exceptions.BaseError:
-                assert time.monotonic() < deadline, "the S3 server does not answer"
-                time.sleep(0.05)
+        address = ["--port", f"{self._bind}:{self.port}", "--access", KEY, "--secret", WORD, "--quiet", "--keep-alive"]
+        return [ensure(["versitygw"])["versitygw"], *address, "posix", self.root]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        assert self._process
-        self._process.terminate()
-        self._process.wait(10)
-
-    def restart(self) -> None:
-        """Ends it, breaking off what is under way, and starts it again on the same port."""
-        self._end()
-        self.__enter__()
+    def answers(self) -> bool:
+        try:
+            list(obstore.list(self.store("ready")))
+        except obstore.exceptions.BaseError:
+            return False
+        return True
 
     def store(self, bucket: str) -> S3Store:
         """A client of a bucket."""
