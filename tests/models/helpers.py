@@ -16,6 +16,7 @@ from tests.support.hub import Hub
 from tests.support.registry import TinyRegistry
 
 from pointsman.domain.report import PullProgress
+from pointsman.models import journal
 from pointsman.models.auth import ANONYMOUS
 from pointsman.models.pull import Pulled, PullRequest, pull
 from pointsman.models.reference import read_source
@@ -66,6 +67,21 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def kept_bytes(store: Path) -> int:
+    """What the next pull into a store will not ask for again: whole blobs, and what journals say of half ones."""
+    whole = sum(
+        blob.stat().st_size for name in ("blobs", "pointsman/blobs") for blob in (store / name).glob("sha256-*")
+    )
+    half = 0
+    for path in (store / ".pointsman").rglob("*.journal"):
+        text = path.read_bytes()
+        _, name, size, _ = text.partition(b"\n")[0].decode().split(" ")
+        file = path.with_suffix(".part")
+        there = file.stat().st_size if file.exists() else 0  # else it is whole, and in its place already
+        half += journal.replay(text, name, int(size)).clipped(there).total
+    return whole + half
 
 
 async def start_command(registry: TinyRegistry, store: Path, *options: str, **env: str) -> asyncio.subprocess.Process:

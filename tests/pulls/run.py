@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 from tests.cluster.programs import ensure
-from tests.models.helpers import free_port, until
+from tests.models.helpers import free_port, kept_bytes, until
 from tests.models.places import Place, place
 from tests.support.registry import TinyRegistry, publish
 
@@ -26,11 +26,17 @@ MIB = 1 << 20
 class Killed:
     """A pull that was killed again and again, and then let through."""
 
-    kills: int
+    lost: list[int]
+    """Of each kill: bytes that left the server since the kill before it, less those that the store kept of them."""
     refetched: int
     """Bytes that left the server beyond the model's size, over all kills."""
     identical: bool
     seconds: float
+
+    @property
+    def worst(self) -> int:
+        """What the dearest kill cost, in bytes."""
+        return max(self.lost)
 
 
 @dataclass
@@ -55,6 +61,7 @@ async def killed(kind: str, model: Path, folder: Path, kills: int, chance: rando
     size, store = model.stat().st_size, folder / "store"
     with place(kind, model, folder / "served") as at:
         begun, started = at.served(), time.monotonic()
+        lost: list[int] = []
         for _ in range(kills):
             process = await _start(at, store)
             target = at.served() + chance.randrange(size // (kills + 1))
@@ -62,10 +69,11 @@ async def killed(kind: str, model: Path, folder: Path, kills: int, chance: rando
             assert process.returncode is None, "it ended before it was killed"
             process.send_signal(signal.SIGKILL)
             await process.wait()
+            lost.append(at.served() - begun - kept_bytes(store) - sum(lost))
         await _finish(await _start(at, store))
         seconds = time.monotonic() - started
         refetched = at.served() - begun - size
-    return Killed(kills, refetched, _taken(store, model, folder), seconds)
+    return Killed(lost, refetched, _taken(store, model, folder), seconds)
 
 
 async def shared(model: Path, folder: Path) -> Shared:

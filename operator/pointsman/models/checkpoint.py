@@ -1,8 +1,8 @@
 """When written bytes are made durable: often enough that a kill costs little, seldom enough that it costs no speed.
 
-Invariant: over all blobs together, fewer than `ceiling` bytes are written but not yet in a journal; who would go
-beyond that waits. With a ceiling of a quarter of a part, plus what is still in buffers and sockets, a kill at any
-moment costs less than one part (64 MiB by default).
+Invariant: over all blobs together, at most `ceiling` bytes are written, or about to be, and not yet in a journal; who
+would go beyond that waits. With a ceiling of a quarter of a part, plus what is still in buffers and sockets
+(`download.py`), a kill at any moment costs less than one part (64 MiB by default).
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ class Checkpointer:
         self._room = asyncio.Event()
         self._room.set()
 
-    async def room(self) -> None:
-        """Waits until more may be written."""
-        await self._room.wait()
+    async def room(self, count: int) -> None:
+        """Waits until `count` bytes may be written, and counts them: `wrote` follows, or the pull ends."""
+        while self._unsynced and self._unsynced + count > self._ceiling:
+            self._room.clear()
+            self._due.set()
+            await self._room.wait()
+        self._unsynced += count
 
     def wrote(self, partial: Partial, start: int, end: int) -> None:
-        """Bytes `start` to `end` were written."""
+        """Bytes `start` to `end`, for which there was room, were written."""
         self._pending[partial].append((start, end))
-        self._unsynced += end - start
-        if self._unsynced >= self._trigger:
+        if self._unsynced >= self._trigger or not self._room.is_set():
             self._due.set()
-        if self._unsynced >= self._ceiling:
-            self._room.clear()
 
     async def run(self) -> None:
         """Syncs whenever enough has come together, until cancelled. Raises `OSError`."""
@@ -62,5 +63,4 @@ class Checkpointer:
 
     def _settle(self, ranges: list[Range]) -> None:
         self._unsynced -= sum(end - start for start, end in ranges)
-        if self._unsynced < self._ceiling:
-            self._room.set()
+        self._room.set()

@@ -3,6 +3,9 @@
 The first part goes alone until its answer's headers are there: they show whether the source honours ranges. If it
 does not, that one answer is read as the whole blob (bytes that are there already are skipped), otherwise the other
 parts follow, as many at once as the limit allows. A part that breaks goes on at the byte where it broke.
+
+What a kill costs is bounded for each part by what the kernel holds (`window.py`), as much again while it is read, and
+two writes; and for all together by what is written without a journal (`checkpoint.py`).
 """
 
 from __future__ import annotations
@@ -121,7 +124,7 @@ class _Transfer:
 
     async def _write(self, cursor: _Cursor, chunks: list[bytes], count: int) -> None:
         shared = self._shared
-        await shared.checkpointer.room()
+        await shared.checkpointer.room(count)
         async with self._writing:
             await in_thread(self._partial.write, cursor.at, chunks)
         start, cursor.at = cursor.at, cursor.at + count

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -21,12 +20,11 @@ from pointsman.models.auth import Challenge, read_challenge, same_origin
 from pointsman.models.errors import PullError, PullReason
 from pointsman.models.origin import BlobStream, PassingFailure
 from pointsman.models.transport import failure
+from pointsman.models.window import bound
 
 _MAX_HOPS = 8
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SMALL_BODY = 64 << 10
-_WINDOW = 2 << 20
-"""Bytes on their way on one connection: 20 MB/s each over 100 ms."""
 
 
 class Authorization(Protocol):
@@ -199,12 +197,11 @@ class Requests:
 
 
 def _bound(response: httpx.Response) -> None:
-    """Bounds what the kernel takes in of an answer before we read it: all of that is lost with a kill."""
     stream = response.extensions.get("network_stream")
     connection = stream.get_extra_info("socket") if stream is not None else None
     if connection is not None:
-        with suppress(OSError):  # no TCP, or a kernel without it: a kill costs more then
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, _WINDOW)
+        with suppress(OSError):  # no TCP, or a kernel that does not know it: a kill may cost more then
+            bound(connection)
 
 
 async def _finish(response: httpx.Response) -> None:
