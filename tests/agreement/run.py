@@ -207,7 +207,7 @@ class Run:
         self._backends.release.set()
         for task in self._held:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
-                await asyncio.wait_for(task, 10)
+                await asyncio.wait_for(task, 60)
         self._held.clear()
         self._backends.release = asyncio.Event()
 
@@ -245,7 +245,7 @@ class Run:
         if not compared.right:
             # Once all events are here that the request brought about: did something change before it?
             count = (await self._explained(http, asked))["events"]
-            await asyncio.wait_for(self._events.reached(count), 10)
+            await asyncio.wait_for(self._events.reached(count), 60)
             if self._changed(told, began):
                 self.outcome.changed += 1
                 return
@@ -329,7 +329,7 @@ async def run(folder: Path, seed: int, requests: int) -> Outcome:
         async with gateway_process(folder) as gateway, aiohttp.ClientSession() as http:
             events = Events()
             reading = asyncio.create_task(events.follow(gateway.admin))
-            await asyncio.wait_for(events.greeted.wait(), 10)
+            await asyncio.wait_for(events.greeted.wait(), 60)
             outcome = await Run(seed, gateway, backends, events, requests).go(http)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)

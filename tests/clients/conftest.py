@@ -11,7 +11,7 @@ from tests.support.running_gateway import Running, external, gateway, route, tab
 
 from pointsman.domain.table import RoutingTable
 
-TIMEOUTS = {"connect": "1s", "firstToken": "5s", "answer": "5s", "idle": "5s", "total": "20s"}
+TIMEOUTS = {"connect": "10s", "firstToken": "30s", "answer": "30s", "idle": "30s", "total": "60s"}
 
 
 @dataclass

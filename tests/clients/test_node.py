@@ -46,7 +46,7 @@ def _knobs(line: Line) -> Any:
         wanted = await request.json()
         backends = {"first": line.first, "second": line.second}
         if wanted.get("wait") == "left":
-            await asyncio.wait_for(line.first.left.wait(), 1.0)
+            await asyncio.wait_for(line.first.left.wait(), 10)
         happened = {
             "requests": len(line.gateway.meter.requests) - seen,
             "asked": [body for _, body in line.first.bodies],

@@ -52,7 +52,7 @@ def apply(cluster: Cluster, *objects: dict[str, Any]) -> None:
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Wait for a condition that the cluster brings about in its own time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -91,7 +91,7 @@ def cluster(full_cluster: Cluster) -> Iterator[Cluster]:  # noqa: F811  (pytest 
     account = ("get", "serviceaccount", "default", "-n", NAMESPACE, "--ignore-not-found")
     eventually(lambda: full_cluster.kubectl(*account), "the namespace has its service account")
     apply(full_cluster, claim, service, web)
-    full_cluster.kubectl("wait", f"pod/{SERVER}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=30s")
+    full_cluster.kubectl("wait", f"pod/{SERVER}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=55s")
     yield full_cluster
     full_cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
@@ -168,7 +168,7 @@ try:
 except socket.gaierror:
     print(time.monotonic() - started)
 """
-    assert float(inside(cluster, code)) < 2
+    assert float(inside(cluster, code)) < 4, "a resolver that hears nothing waits for 5 s"
 
 
 def test_missing_gpu_is_named_and_a_promised_one_is_used(cluster: Cluster) -> None:
@@ -180,7 +180,7 @@ def test_missing_gpu_is_named_and_a_promised_one_is_used(cluster: Cluster) -> No
     eventually(lambda: f"Insufficient {resource}" in cluster.kubectl(*message), "the scheduler says what is missing")
     cluster.set_extended_resource(resource, 1, node)
     try:
-        cluster.kubectl("wait", "pod/gpu", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=30s")
+        cluster.kubectl("wait", "pod/gpu", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=55s")
     finally:
         cluster.kubectl("delete", "pod", "gpu", "-n", NAMESPACE, "--now")
         cluster.set_extended_resource(resource, 0, node)
@@ -200,11 +200,11 @@ def test_claim_grows_and_its_volume_goes_with_it(cluster: Cluster) -> None:
         },
     }
     apply(cluster, claim)
-    cluster.kubectl("wait", "pvc/growing", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Bound", "--timeout=30s")
+    cluster.kubectl("wait", "pvc/growing", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Bound", "--timeout=55s")
     claim["spec"]["resources"] = {"requests": {"storage": "2Gi"}}
     apply(cluster, claim)
     grown = "--for=jsonpath={.status.capacity.storage}=2Gi"
-    cluster.kubectl("wait", "pvc/growing", "-n", NAMESPACE, grown, "--timeout=30s")
+    cluster.kubectl("wait", "pvc/growing", "-n", NAMESPACE, grown, "--timeout=55s")
     volume = cluster.kubectl("get", "pvc", "growing", "-n", NAMESPACE, "-o", "jsonpath={.spec.volumeName}")
     cluster.kubectl("delete", "pvc", "growing", "-n", NAMESPACE)
     eventually(lambda: not cluster.kubectl("get", "pv", volume, "--ignore-not-found"), "the volume is removed")

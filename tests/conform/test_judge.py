@@ -99,3 +99,11 @@ def test_silence_may_take_as_long_as_it_is_configured_to() -> None:
     silent = scenario(Right.FALLBACK, stream=False, silent=1)
     assert judge(silent, seen(plain(completion(B)), ms=11_500), 10) == []
     assert judge(silent, seen(plain(completion(B)), ms=12_500), 10) == ["it took 12.5 s, more than 12.0 s"]
+
+
+def test_how_prompt_a_gateway_must_be_can_be_said() -> None:
+    fallback, leaves = scenario(Right.FALLBACK), scenario(Right.LEAVE)
+    late = seen(streamed(ROLE, delta(B), FINISH, DONE), ms=5000)
+    assert judge(fallback, late, 1) == ["it took 5.0 s, more than 2.0 s"]
+    assert judge(fallback, late, 1, prompt=6) == []
+    assert judge(leaves, seen(streamed(), second=0), 1, 6) == ["the backend's connection was still open after 3 s"]

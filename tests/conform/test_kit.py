@@ -51,8 +51,8 @@ async def test_our_gateway_passes_every_scenario(tmp_path: Path) -> None:
         code, out, err = await conform(
             "--gateway", gateway.url, *(x for name in NAMES for x in ("--model", name)),
             "--listen-a", f"127.0.0.1:{a}", "--listen-b", f"127.0.0.1:{b}", "--timeout", str(SECONDS),
-            "--recovery", "20", "--markdown", str(tmp_path / "r.md"), "--junit", str(tmp_path / "r.xml"),
-            "--title", "ours",
+            "--recovery", "60", "--prompt", "20", "--title", "ours",
+            "--markdown", str(tmp_path / "r.md"), "--junit", str(tmp_path / "r.xml"),
         )  # fmt: skip
         assert not gateway.messages("error")
     bad = [line for line in out.splitlines() if line and not line.startswith("pass ")]
@@ -74,7 +74,7 @@ async def test_our_gateway_does_what_it_is_told_to(option: str, tmp_path: Path) 
         code, out, err = await conform(
             "--gateway", gateway.url, "--option", option, *(x for name in NAMES for x in ("--model", name)),
             "--listen-a", f"127.0.0.1:{a}", "--listen-b", f"127.0.0.1:{b}", "--timeout", str(SECONDS),
-            "--recovery", "20", "--title", "ours",
+            "--recovery", "60", "--prompt", "20", "--title", "ours",
         )  # fmt: skip
         assert not gateway.messages("error")
     assert out.splitlines()[-1] == f"ours: {len(OPTIONS[option])} pass", out + err
@@ -85,7 +85,7 @@ async def test_our_gateway_does_what_it_is_told_to(option: str, tmp_path: Path) 
 async def test_a_gateway_that_was_told_nothing_does_not(option: str, tmp_path: Path) -> None:
     a, b = free_ports(2)
     async with gateway_process(manifests(tmp_path, a, b)) as gateway:
-        options = Options(gateway.url, NAMES, (("127.0.0.1", a), ("127.0.0.1", b)), SECONDS, 20.0, None, {}, "plain")
+        options = Options(gateway.url, NAMES, (("127.0.0.1", a), ("127.0.0.1", b)), SECONDS, 60.0, None, {}, "plain")
         report = await run(options, OPTIONS[option][:1])
     assert [r.outcome for r in report.results] == [Outcome.FAIL]
 

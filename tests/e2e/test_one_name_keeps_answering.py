@@ -131,14 +131,14 @@ def test_an_external_backend_needs_its_secret_and_gets_it(demo: Stage) -> None:
         "spec": {"models": ["hosted"], "targets": [*targets, {"backend": "second", "model": "tiny", "priority": 1}]},
     }
     demo.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [hosted, route]}))
-    resolved = until(lambda: condition(demo, "hosted", "ResolvedRefs", "False"), "the missing Secret is named", 20)
+    resolved = until(lambda: condition(demo, "hosted", "ResolvedRefs", "False"), "the missing Secret is named", 60)
     assert resolved["reason"] == "SecretMissing"
     assert "Secret hosted does not exist" in resolved["message"]
     assert backend_of(demo, "hosted") == "second", "the other target serves meanwhile"
 
     demo.kubectl("create", "secret", "generic", "hosted", "--from-literal=api-key=sk-not-to-be-seen")
-    until(lambda: condition(demo, "hosted", "ResolvedRefs", "True"), "the Secret is there", 20)
-    until(lambda: backend_of(demo, "hosted") == "hosted", "the External backend answers", 20)
+    until(lambda: condition(demo, "hosted", "ResolvedRefs", "True"), "the Secret is there", 60)
+    until(lambda: backend_of(demo, "hosted") == "hosted", "the External backend answers", 60)
     shown = demo.kubectl("get", "pmb,pmr,events", "-o", "yaml") + demo.pointsman("status", "-o", "json")
     logs = demo.kubectl("logs", "-l", "app.kubernetes.io/component=gateway", "--tail=-1")
     assert "sk-not-to-be-seen" not in shown + logs

@@ -181,7 +181,7 @@ def test_cancelled_a_client_that_leaves_is_nobodys_fault(scene: Stage) -> None:
 
     before = attempts(scene)
     asyncio.run(leave())
-    until(lambda: attempts(scene)["first", "Cancelled"] > before["first", "Cancelled"], "the attempt was cancelled", 10)
+    until(lambda: attempts(scene)["first", "Cancelled"] > before["first", "Cancelled"], "the attempt was cancelled", 60)
     assert health(scene)["state"] == "Healthy"
 
 
@@ -233,7 +233,7 @@ def missing_weights(scene: Stage, script: str) -> Iterator[None]:
     find = "b=/models/blobs/$(ls -S /models/blobs | grep -v kept | head -1)"
     for model in ("tiny", "ticker"):
         inside(scene, f"ollama stop {served_name(scene, model)}")
-    until(lambda: len(inside(scene, "ollama ps").splitlines()) == 1, "nothing is in memory", 20)
+    until(lambda: len(inside(scene, "ollama ps").splitlines()) == 1, "nothing is in memory", 60)
     inside(scene, f"{find}; {script}")
     try:
         yield
@@ -268,14 +268,14 @@ def test_stalled_a_frozen_engine_that_answers_its_checks(scene: Stage) -> None:
         try:
             with verdict(scene, "first", "Stalled"):
                 from_second(url)
-            until(lambda: health(scene)["state"] == "Unhealthy", "the status says so", 30)
+            until(lambda: health(scene)["state"] == "Unhealthy", "the status says so", 60)
             tags = inside(scene, "ollama list")
             assert "demo/tiny" in tags, "it answers its checks all the while"
             end = time.monotonic() + 5
             while time.monotonic() < end:
                 began = time.monotonic()
                 from_second(url, 1)
-                assert time.monotonic() - began < 2, "nobody waits for it any more"
+                assert time.monotonic() - began < 4, "nobody waits for its `answer` any more"
             assert health(scene)["reason"] in ("AnswerTimeout", "GenerationTimeout")
         finally:
             inside(scene, f"kill -CONT $({RUNNERS})")

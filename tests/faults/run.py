@@ -115,13 +115,13 @@ async def run(
     pauses: list[tuple[float, float]] = []
     beating = asyncio.create_task(_heartbeat(pauses))
     async with _process("tests.faults.backends", str(folder), str(seed)):
-        await until((folder / "ports.json").exists, 20, "the backends")
+        await until((folder / "ports.json").exists, 60, "the backends")
         ports = json.loads((folder / "ports.json").read_text())
         (manifests / "all.yaml").write_text(world.manifests(ports))
         async with gateway_process(manifests) as gateway:
             events = Events()
             reading = asyncio.create_task(events.follow(gateway.admin))
-            await asyncio.wait_for(events.greeted.wait(), 10)
+            await asyncio.wait_for(events.greeted.wait(), 60)
             changing = asyncio.create_task(_change(world, ports, manifests, gateway) if reload else asyncio.sleep(0))
             began = time.monotonic()
             arguments = (str(folder), str(seed), gateway.url, str(requests), str(workers), str(rate))
@@ -134,7 +134,7 @@ async def run(
             counted, waits, hedges = await _settled_counts(gateway)
             gateway.signal(signal.SIGINT)
             await gateway.ended()
-            await asyncio.wait_for(reading, 10)
+            await asyncio.wait_for(reading, 60)
             problems = _log_problems(gateway)
     beating.cancel()
     write(folder / "moves.jsonl", events.moves)
@@ -175,7 +175,7 @@ async def _process(module: str, *arguments: str) -> AsyncIterator[asyncio.subpro
         if process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), 20)
+                await asyncio.wait_for(process.wait(), 60)
             except TimeoutError:
                 process.kill()
                 await process.wait()

@@ -58,6 +58,7 @@ class Options:
     key: str | None
     headers: dict[str, str]
     title: str
+    prompt: float = 2.0
 
 
 @click.command(short_help="Tests the fallback of any gateway.")
@@ -94,6 +95,14 @@ class Options:
     metavar="SECONDS",
     help="How long the gateway may take to use a backend again that is good again.",
 )
+@click.option(
+    "--prompt",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long an answer may take where no backend is silent: more for a gateway far away or a busy machine.",
+)
 @click.option("--key-env", metavar="NAME", help="Environment variable with the API key that the gateway wants.")
 @click.option(
     "--header",
@@ -116,6 +125,7 @@ def conform(
     option: str | None,
     timeout: float,
     recovery: float,
+    prompt: float,
     key_env: str | None,
     headers: tuple[tuple[str, str], ...],
     title: str,
@@ -144,7 +154,9 @@ def conform(
     key = os.environ.get(key_env) if key_env else None
     if key_env and not key:
         fail(f"--key-env: the environment has no {key_env}", EXIT_USAGE)
-    options = Options(gateway, models, (listen_a, listen_b), timeout, recovery, key, dict(headers), title or gateway)
+    options = Options(
+        gateway, models, (listen_a, listen_b), timeout, recovery, key, dict(headers), title or gateway, prompt
+    )  # fmt: skip
     report = asyncio.run(run(options, scenarios))
     if markdown_file is not None:
         from pointsman.conform.markdown import markdown
@@ -178,7 +190,7 @@ async def run(options: Options, scenarios: Sequence[Scenario]) -> Report:
     width = max(len(s.name) for s in scenarios)
     try:
         async with Client(options.gateway, options.key, 4 * options.timeout + 30, options.headers) as client:
-            runner = Runner(client, backends, options.models, options.timeout, options.recovery)
+            runner = Runner(client, backends, options.models, options.timeout, options.recovery, options.prompt)
             await runner.greet()
             async for result in runner.run(scenarios):
                 results.append(result)

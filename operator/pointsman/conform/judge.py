@@ -11,16 +11,21 @@ from pointsman.conform.scenario import Down, Right, Scenario
 PROMPT_SECONDS = 2.0
 """Bound of what a fault may add when nobody has to wait for a timeout: generous, for loaded machines. The report has
 the milliseconds."""
-LEAVE_SECONDS = 1.0
 MAX_ATTEMPTS = 2
 """At most two per target (failover.md §2.2)."""
 
 
-def judge(scenario: Scenario, seen: Observed, patience: float) -> list[str]:
-    """`patience`: seconds until the gateway gives up on a silent backend."""
+def leave_seconds(prompt: float) -> float:
+    """Within which the backend of a client that left must be left too."""
+    return prompt / 2
+
+
+def judge(scenario: Scenario, seen: Observed, patience: float, prompt: float = PROMPT_SECONDS) -> list[str]:
+    """`patience`: seconds until the gateway gives up on a silent backend; `prompt`: those that an answer may take
+    otherwise."""
     if scenario.right is Right.LEAVE:
-        return _left(seen)
-    bound = PROMPT_SECONDS + patience * scenario.silent
+        return _left(seen, leave_seconds(prompt))
+    bound = prompt + patience * scenario.silent
     if scenario.right in (Right.FIRST, Right.BREAK):
         bound += 2 * patience  # slow backends take their part of the time
     problems = _content(scenario, seen)
@@ -207,8 +212,8 @@ def summary(seen: Observed) -> str:
     return "200, the start, an error event"
 
 
-def _left(seen: Observed) -> list[str]:
+def _left(seen: Observed, within: float) -> list[str]:
     out = [] if seen.first else ["the first backend was never asked"]
     if seen.first and seen.left_ms is None:
-        out.append(f"the backend's connection was still open after {LEAVE_SECONDS:.0f} s")
+        out.append(f"the backend's connection was still open after {within:g} s")
     return out + _alone(seen)

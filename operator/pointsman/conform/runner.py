@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pointsman.conform.backends import FIRST, SECOND, Backends, Mark
 from pointsman.conform.client import Client
-from pointsman.conform.judge import LEAVE_SECONDS, PROMPT_SECONDS, judge, summary
+from pointsman.conform.judge import PROMPT_SECONDS, judge, leave_seconds, summary
 from pointsman.conform.observed import Answer, Observed
 from pointsman.conform.result import Outcome, Result
 from pointsman.conform.scenario import Down, Right, Scenario
@@ -36,13 +36,14 @@ class NotServing(Exception):
 @dataclass
 class Runner:
     """`timeout`: seconds until the gateway gives up on a silent backend, 0 when it never does. `recovery`: seconds that
-    it may take to use its first backend again."""
+    it may take to use its first backend again. `prompt`: those that an answer may take where nobody is silent."""
 
     client: Client
     backends: Backends
     models: Sequence[str]
     timeout: float
     recovery: float
+    prompt: float = PROMPT_SECONDS
 
     def __post_init__(self) -> None:
         self._run = secrets.token_hex(4)
@@ -108,7 +109,7 @@ class Runner:
         for _ in range(scenario.requests):
             seen = await (self._leave if scenario.right is Right.LEAVE else self._ask)(scenario, name)
             observed.append(seen)
-            problems += judge(scenario, seen, self.timeout)
+            problems += judge(scenario, seen, self.timeout, self.prompt)
         if scenario.unharmed and not (await self._check(name))[1]:
             problems.append("the first backend was left out for what was the request's own fault")
         return observed, problems
@@ -129,7 +130,7 @@ class Runner:
         else:
             problems.append(f"the first backend was not used again within {self.recovery:.0f} s")
         for seen in observed:
-            problems += judge(scenario, seen, self.timeout)
+            problems += judge(scenario, seen, self.timeout, self.prompt)
         return observed, problems
 
     async def _ask(self, scenario: Scenario, name: str) -> Observed:
@@ -149,7 +150,7 @@ class Runner:
             )
             left = time.monotonic()
             request = await self.backends.asked(mark, 0.1)
-            async with asyncio.timeout(LEAVE_SECONDS):
+            async with asyncio.timeout(leave_seconds(self.prompt)):
                 await request.left.wait()
             left_ms = (time.monotonic() - left) * 1000
             await asyncio.sleep(_PAUSE)  # time for a mistaken fallback
@@ -158,7 +159,7 @@ class Runner:
         return self._observed(mark, Answer(200, {}, b"", whole=False, stream=True), began, left_ms)
 
     async def _asked(self, mark: Mark) -> None:
-        await self.backends.asked(mark, PROMPT_SECONDS)
+        await self.backends.asked(mark, self.prompt)
 
     def _observed(self, mark: Mark, answer: Answer, began: float, left_ms: float | None = None) -> Observed:
         backends = self.backends

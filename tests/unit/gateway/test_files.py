@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.engine import until
 
+from pointsman.gateway.sources import files
 from pointsman.gateway.sources.files import FileSource, signature
 from pointsman.gateway.sources.manifests import ManifestError
 from pointsman.gateway.sources.source import SourceStatus
@@ -144,7 +145,8 @@ async def test_an_emptied_directory_keeps_the_last_good_table(folder: Path) -> N
         assert list(state.table.routes) == ["chat"]
 
 
-async def test_a_file_that_is_still_being_written_is_waited_for(folder: Path) -> None:
+async def test_a_file_that_is_still_being_written_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 1.0)
     seen: list[int] = []
     async with following(folder) as (state, status, _):
         state.subscribe(lambda _: seen.append(len(state.table.routes)))
