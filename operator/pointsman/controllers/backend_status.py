@@ -165,7 +165,7 @@ def _ready(
         return Verdict(False, Reason.SUSPENDED, "changes wait: spec.suspend is true")
     if plan.wait or plan.steps:
         return Verdict(False, Reason.PROGRESSING, plan.wait or "changes are being applied")
-    if pulled.reason is Reason.NOT_A_MODEL:  # whatever becomes of a server that tries to load it
+    if pulled.reason in (Reason.NOT_A_MODEL, Reason.SECRET_MISSING):  # pods say the same in other words, or later
         return Verdict(False, pulled.reason, pulled.message)
     if cause is not None and seen.replicas:
         return Verdict(False, cause.reason, cause.message)

@@ -48,8 +48,7 @@ def view(pull: Pull, progress: PullProgress | None, pod_trouble: str, now: float
         again = "" if end.permanent else f" (tried again at {timestamp(end.again_at)})"
         return failed(base, outcome.reason if outcome else "", message + again, permanent=end.permanent)
     if pull.job is None and pull.missing:
-        status = ModelStatus(**base, state="Pending", message=pull.missing, progress="waiting")
-        return ModelView(status, Reason.SECRET_MISSING, permanent=True)
+        return without_secret(base, pull.missing)
     if pull.job is None:
         return waiting(base, "Pending", "waiting", pull.waiting)
     if progress is not None and progress.state in ("Pulling", "Verifying", "Pulled"):
@@ -103,6 +102,11 @@ def size(count: float) -> str:
 def waiting(base: Mapping[str, str], state: State, progress: str, message: str = "") -> ModelView:
     """Nothing has been fetched, or nothing is to be."""
     return ModelView(ModelStatus(**base, state=state, progress=progress, message=message))
+
+
+def without_secret(base: Mapping[str, str], message: str) -> ModelView:
+    """Nothing has been fetched, and nothing can be: the Secret of the source does not exist."""
+    return replace(waiting(base, "Pending", "waiting", message), reason=Reason.SECRET_MISSING, permanent=True)
 
 
 def failed(base: Mapping[str, str], reason: str, message: str, *, permanent: bool = False) -> ModelView:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import msgspec
 
 from pointsman.api.model import Model
-from pointsman.controllers.model_status import ModelView, failed, pulled, pulling, waiting
+from pointsman.controllers.model_status import ModelView, failed, pulled, pulling, waiting, without_secret
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.own_pulls import PREFIX, statuses
-from pointsman.controllers.plan_backend import unfit
+from pointsman.controllers.plan_backend import missing_secret, unfit
 from pointsman.kube.resources import Obj, uid_of
 from pointsman.models.errors import PullReason
 from pointsman.models.outcome import PullOutcome, decode_outcome
@@ -38,6 +38,8 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
             done.append(outcome)
         elif (view := _under_way(seen, pod, model, status, outcome)) is not None:
             others.append(view)
+    if not done and (missing := missing_secret(seen, model)):
+        return without_secret(base, missing)
     if trouble := next((v for v in others if v.reason is not None), None):
         return trouble
     if done and (sentence := unfit(seen.backend, model, done[-1])):

@@ -300,9 +300,16 @@ def _secret(seen: Observed, model: Model) -> str | None:
     return "" if model.secret_ref is None else seen.secrets.get(model.secret_ref.name, "")
 
 
+def missing_secret(seen: Observed, model: Model) -> str:
+    """What somebody must make before the model can be pulled, in a sentence; empty when nothing is missing."""
+    if model.secret_ref is None or _secret(seen, model) is not None:
+        return ""
+    return f"Secret {model.secret_ref.name} does not exist: create it, its pull needs it"
+
+
 def _restart(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
     assert pull.job is not None
-    if _secret(seen, pull.model) is None:
+    if missing_secret(seen, pull.model):
         return pull  # it would only wait
     draft.steps.append(Delete(pull.job, why))
     return _start(seen, store, replace(pull, job=None, end=None), round_, why, draft)
@@ -310,14 +317,15 @@ def _restart(seen: Observed, store: Store, pull: Pull, round_: int, why: str, dr
 
 def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draft: _Draft) -> Pull:
     model = pull.model
-    if (secret := _secret(seen, model)) is None:
-        assert model.secret_ref is not None
-        return replace(pull, missing=f"Secret {model.secret_ref.name} does not exist: create it, its pull needs it")
+    if missing := missing_secret(seen, model):
+        return replace(pull, missing=missing)
     if store.one_node and seen.replicas and not any(_scheduled(p) for p in seen.pods):
         # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
         return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
     verify = why == ASKED  # somebody has a reason to ask: then nothing that lies there is taken for granted
-    manifest = pull_job.job(seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=secret)
+    manifest = pull_job.job(
+        seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=_secret(seen, model) or ""
+    )
     draft.steps.append(Apply(manifest, None, why))
     return pull
 

@@ -66,6 +66,21 @@ def test_missing_secret_is_said_and_no_job_waits_for_it() -> None:
     assert len(settled(replace(seen, secrets={"key": "uid/1"}))[0].jobs) == 1
 
 
+def test_missing_secret_of_pods_that_fill_themselves_is_said_before_their_volumes_complaint() -> None:
+    """Their kubelet looks for it again and again; the operator says which it is."""
+    own = {"models": [m.to_api() for m in GATED.spec.models], "storage": {"mode": "PerPod"}}
+    event = {"type": "Warning", "reason": "FailedMount", "message": 'secret "key" not found'}
+    made = pod(ready=False, phase="Pending")
+    seen = observed(backend(own), pods=(made,), secrets={"key": None}, events={made["metadata"]["uid"]: (event,)})
+    seen, todo = settled(seen)
+    ready = {c.type: c for c in status(seen, todo).conditions}[BackendCondition.READY]
+    assert ready.reason == Reason.SECRET_MISSING
+    assert ready.message == "model m: Secret key does not exist: create it, its pull needs it"
+    seen, todo = settled(replace(seen, secrets={"key": "uid/1"}))
+    ready = {c.type: c for c in status(seen, todo).conditions}[BackendCondition.READY]
+    assert ready.reason != Reason.SECRET_MISSING
+
+
 def test_secret_of_a_pull_concerns_the_backend_and_no_gateway() -> None:
     assert names(GATED, BundleKind.SECRET, "key")
     assert not names(GATED, BundleKind.CONFIG_MAP, "key")
