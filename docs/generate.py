@@ -218,7 +218,7 @@ form that fits; on GPUs vLLM before Ollama before llama.cpp. That is all: no ben
 in the catalogue works as well. GPUs have a little less memory than their name says (an L4 of 24 GB has 22.5 GiB): ask
 with what `nvidia-smi` shows where it is close.
 
-Where the figures come from stands at the head of
+What was looked up, and where, stands at the head of
 [`models.yaml`](../../operator/pointsman/catalogue/models.yaml). *Cache* is what 8,192 tokens take in 16 bits.
 
 | model | billion parameters | context | cache | tasks | weights, GiB | licence |

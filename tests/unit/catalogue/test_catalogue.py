@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from tests.unit.controllers.cluster import backend
 
 from pointsman.api.engine import Engine
@@ -10,12 +13,13 @@ from pointsman.api.model import Capability
 from pointsman.api.sources.source import SCHEMES, parse_source
 from pointsman.catalogue.catalogue import GIB, Entry, Form, Task, catalogue
 from pointsman.catalogue.recommend import Wish, manifest
+from pointsman.controllers.settings import VLLM
 from pointsman.engines.drivers import DRIVERS
 
 ENTRIES = {e.name: e for e in catalogue()}
 SIZES_OF_OLLAMA = {
     "llama3.2-3b": 2.0, "llama3.1-8b": 4.9, "llama3.3-70b": 43, "qwen2.5-7b": 4.7, "qwen2.5-14b": 9.0,
-    "qwen2.5-32b": 20, "qwen2.5-72b": 47, "qwen2.5-coder-7b": 4.7, "qwen2.5-coder-32b": 20, "qwen3-4b": 2.5,
+    "qwen2.5-32b": 20, "qwen2.5-72b": 47, "qwen2.5-coder-7b": 4.7, "qwen2.5-coder-32b": 20, "qwen3-4b": 2.6,
     "qwen3-8b": 5.2, "qwen3-14b": 9.3, "qwen3-32b": 20, "qwen3-30b-a3b-instruct": 19, "qwen3-coder-30b": 19,
     "gemma3-12b": 8.1, "gemma3-27b": 17, "mistral-7b": 4.4, "phi-4": 9.1, "phi-4-mini": 2.5,
     "deepseek-r1-qwen-7b": 4.7, "deepseek-r1-qwen-14b": 9.0, "deepseek-r1-qwen-32b": 20, "deepseek-r1-llama-70b": 43,
@@ -23,6 +27,17 @@ SIZES_OF_OLLAMA = {
     "qwen3-embedding-8b": 4.7,
 }  # fmt: skip
 """Gigabytes (10^9), as ollama.com/library lists the tags."""
+PARSERS = yaml.safe_load((Path(__file__).parent / "vllm_parsers.yaml").read_text())
+
+
+def test_every_parser_is_one_of_the_vllm_that_is_run() -> None:
+    assert VLLM.endswith(f":v{PARSERS['version']}"), (
+        "list the parsers of the new vLLM: python -m tests.e2e_vllm.parsers"
+    )
+    named = {(option, name) for e in catalogue() for option, name in e.vllm.items()}
+    assert named
+    assert {option for option, _ in named} == PARSERS.keys() - {"version"}
+    assert [pair for pair in sorted(named) if pair[1] not in PARSERS[pair[0]]] == []
 
 
 @pytest.mark.parametrize("name", SIZES_OF_OLLAMA)
