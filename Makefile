@@ -80,6 +80,10 @@ pulls: setup programs ## 2 GB from every kind of source: killed at random moment
 bursts: setup programs ## Half an hour of bursts on a whole cluster, the operator's leader killed twice; writes the figures
 	@$(RUN) python -m tests.bursts --write
 
+.PHONY: keda
+keda: setup programs ## A real KEDA scales a backend: 12 minutes to build it, 4 to run; writes docs/keda-run.md
+	@$(RUN) python -m tests.keda --write
+
 .PHONY: lint
 lint: setup ## ruff and the import contracts
 	@$(RUN) ruff check

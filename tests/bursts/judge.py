@@ -23,7 +23,8 @@ STILL_COMING = 1.0
 def findings(outcome: Outcome) -> list[str]:
     """Each broken promise as a sentence."""
     found = [why for request, seen in outcome.seen if (why := _unanswered(request, seen, outcome.ledger))]
-    found += [f"{name}: begun twice" for name, several in sorted(outcome.ledger.of.items()) if len(several) > 1]
+    ours = sorted(r.name for r, _ in outcome.seen)
+    found += [f"{name}: begun twice" for name in ours if len(outcome.ledger.of.get(name, ())) > 1]
     found += _flaps(outcome.changes, outcome.pace)
     if outcome.watched.writers != {OPERATOR}:
         found.append(f"the number was written by {sorted(outcome.watched.writers)}")

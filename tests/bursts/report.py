@@ -25,28 +25,29 @@ def text(outcome: Outcome) -> str:
     asked = [seen for _, seen in outcome.seen]
     gone, cold = goings(outcome), wakes(outcome)
     failed = sum(bool(s.error) for s in asked)
-    begun = sum(len(v) for v in outcome.ledger.of.values())
-    ended = sum(s.ended is not None and not s.cut for v in outcome.ledger.of.values() for s in v)
-    last = max(s.ended for s in asked) - outcome.began
+    served = [s for r, _ in outcome.seen for s in outcome.ledger.of.get(r.name, ())]
+    checks = sum(len(v) for v in outcome.ledger.of.values()) - len(served)
+    ended = sum(s.ended is not None and not s.cut for s in served)
+    length = max(outcome.changes[-1].at, outcome.watched.ready_at[-1][0]) - outcome.began
     finished = sum(g.open for g in gone)
     takeovers = ", ".join(f"{w / 60:.1f} min ({s:.0f} s until the next one led)" for w, s in outcome.takeovers)
     rows = [
         ("date, machine", f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()},"
          f" load {os.getloadavg()[2]:.0f} at the end"),
-        ("seed, length", f"{trace.seed}, {last / 60:.0f} min"),
+        ("seed, length", f"{trace.seed}, {length / 60:.0f} min"),
         ("requests", f"{len(asked)}, {sum(s.stream for s in asked)} of them streams of up to"
          f" {max(r.seconds for r, _ in outcome.seen):.0f} s"),
         ("failed or cut", f"{failed} as the clients saw it, {len(outcome.ledger.cut())} as the pods did"),
-        ("begun and ended by the pods", f"{begun} and {ended}"),
+        ("begun and ended by the pods", f"{len(served)} and {ended}; besides, {checks} checks by one token"),
         ("pods", f"{len(outcome.watched.pods)} in turn, {MOST} at most at a time"),
         ("changes of the number", f"{len(changes)}: {sum(c.after > c.before for c in changes)} up,"
          f" {sum(c.after < c.before for c in changes)} down; {sum(not c.after for c in changes)} times to none"),
         ("quickest reversal", f"{_seconds(shortest(changes, up_first=True))} from up to down,"
          f" {_seconds(shortest(changes, up_first=False))} from down to up"),
         ("who wrote the number", ", ".join(sorted(outcome.watched.writers))),
-        ("pods that went with answers under way", f"{sum(bool(g.open) for g in gone)} of {len(gone)}; all of their"
-         f" {finished} answers were finished" if not outcome.ledger.cut() else f"{len(gone)}, **some cut**"),
-        ("a pod that stayed had less to do", f"{sum(g.busier for g in gone)} times"),
+        ("pods that went with answers under way", f"{sum(bool(g.open) for g in gone)} of {len(gone)},"
+         f" {sum(g.busier for g in gone)} of them while another had less to do; they had {finished} answers to finish,"
+         f" and {len(outcome.ledger.cut())} were cut"),
         ("first word from none", f"{statistics.median(cold):.1f} s in the middle, {max(cold):.1f} s at most, of"
          f" {len(cold)}"),
         ("the operator's leader was killed", f"after {takeovers}" if takeovers else "never"),

@@ -103,6 +103,7 @@ async def play(stage: Stage, trace: Trace, kills: Sequence[float] = (), pace: Pa
             idle = max(s.ended for _, s in seen) + pace.idle - time.time()
             await watched.until(lambda w: w.replicas == 0, "it goes to none in the end", max(idle, 0) + 60)
             await watched.until(lambda w: None not in w.pods.values(), "every pod is told to go", 30)
+            await asyncio.sleep(began + trace.ends - time.time())  # the last lull belongs to it
         return Outcome(trace, began, seen, ledger, watched, takeovers, pace)
 
 

@@ -19,6 +19,7 @@ from tests.cluster.programs import vllm_cpu
 POINTSMAN = "localhost/pointsman:test"
 OLLAMA = f"localhost/ollama:{programs.recipes()['ollama'].version.lstrip('v')}"
 LLAMA_CPP = f"localhost/llama.cpp:{programs.recipes()['llama-server'].version}"
+KEDA, KEDA_ADAPTER = (f"localhost/{n}:{programs.recipes()[n].version.lstrip('v')}" for n in ("keda", "keda-adapter"))
 VLLM = f"localhost/vllm:{vllm_cpu.version()}-cpu"
 
 DOCKERFILE = REPOSITORY / "images" / "Dockerfile"
@@ -52,6 +53,16 @@ def llama_cpp() -> Path:
     return _of_a_program("llama-server", LLAMA_CPP, "llama_cpp")
 
 
+def keda() -> Path:
+    """The built operator of KEDA on the same base."""
+    return _of_a_program("keda", KEDA, "keda")
+
+
+def keda_adapter() -> Path:
+    """Its metrics server."""
+    return _of_a_program("keda-adapter", KEDA_ADAPTER, "keda")
+
+
 def vllm() -> Path:
     """vLLM for a CPU on the same base: three minutes and 5 GB of the cache."""
     dockerfile = _DOCKERFILES / "vllm" / "Dockerfile"
@@ -72,9 +83,11 @@ _BUILDERS: Mapping[str, Callable[[], Path]] = {
     OLLAMA: ollama,
     LLAMA_CPP: llama_cpp,
     VLLM: vllm,
+    KEDA: keda,
+    KEDA_ADAPTER: keda_adapter,
 }
 TAGS = (POINTSMAN, OLLAMA, LLAMA_CPP)
-"""What `make images` builds; vLLM's is built when it is named, for a tier of its own."""
+"""What `make images` builds; the others are built when they are named, for tiers of their own."""
 
 
 def _bud(target: Path, tag: str, dockerfile: Path, context: Path, compiler: Callable[[], str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """The cluster's certificates: one authority, one certificate for each role, made anew for each start.
 
-Elliptic keys, because an RSA key costs a tenth of a second each and there are nine.
+Elliptic keys, because an RSA key costs a tenth of a second each and there are ten.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def make(plan: Plan) -> None:
     roles: list[tuple[str, str, Sequence[str]]] = [
         ("apiserver", "/CN=kube-apiserver", names),
         ("apiserver-kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client", ()),
+        ("front-proxy", "/CN=front-proxy", ()),
         ("admin", "/O=system:masters/CN=admin", ()),
         ("kubelet", f"/O=system:nodes/CN=system:node:{NODE}", [f"DNS:{NODE}", f"IP:{plan.node_ip}"]),
         ("controller-manager", "/CN=system:kube-controller-manager", ()),

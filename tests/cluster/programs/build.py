@@ -6,6 +6,7 @@ that is there is whole.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -104,13 +105,27 @@ def _build_go(recipe: GoRecipe, target: Path) -> None:
         environment["CGO_CXXFLAGS"] = f"{recipe.environment['CGO_CXXFLAGS']} -I{folder}"
     # Headers and sources are in content-keyed or module-cache folders, so -trimpath makes the result the same anywhere.
     flags = ["-trimpath", "-ldflags", recipe.ldflags]
+    where = source(recipe) if recipe.in_place else recipe.module
     with cache.made_whole(target.parent) as fresh:
-        if recipe.module:
+        if where:
             command = [compiler, "build", *flags, "-o", str(fresh / recipe.name), recipe.package]
         else:
             environment["GOBIN"] = str(fresh)
             command = [compiler, "install", *flags, f"{recipe.package}@{recipe.version}"]
-        _run(command, environment, recipe.module or fresh, recipe.name)
+        _run(command, environment, where or fresh, recipe.name)
+
+
+def source(recipe: GoRecipe) -> Path:
+    """Where the module cache has the module of a program that is built in place; fetched when it has not.
+
+    Raises BuildFailed.
+    """
+    module = recipe.package.partition("/cmd/")[0]
+    command = [go.ensure(), "mod", "download", "-json", f"{module}@{recipe.version}"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildFailed(f"{module} cannot be had: {done.stdout.strip()} {done.stderr.strip()}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _run(command: list[str], environment: Mapping[str, str], folder: Path, name: str) -> None:

@@ -23,6 +23,8 @@ HELM_VERSION = "v4.3.1"
 COREDNS_VERSION = "v1.15.0"
 OLLAMA_VERSION = "v0.17.4"
 VERSITYGW_VERSION = "v1.8.0"
+KEDA_MODULE = "github.com/kedacore/keda/v2"
+KEDA_VERSION = "v2.21.0"
 LLAMA_CPP_VERSION = "0.3.36"
 """Of `llama-cpp-python`, whose source distribution carries the whole of llama.cpp, its server included."""
 
@@ -44,6 +46,8 @@ class GoRecipe:
     module: Path | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: {"CGO_ENABLED": "0"})
     headers: bool = False
+    in_place: bool = False
+    """Built where the module cache has it: its go.mod replaces modules, which `go install` refuses."""
     cold_seconds: int = 60
     """About how long it takes on two cores with nothing cached; only said to whoever waits."""
 
@@ -124,6 +128,8 @@ def recipes() -> Mapping[str, Recipe]:
         GoRecipe(
             "versitygw", "github.com/versity/versitygw/cmd/versitygw", VERSITYGW_VERSION, cold_seconds=150
         ),
+        GoRecipe("keda", f"{KEDA_MODULE}/cmd/operator", KEDA_VERSION, in_place=True, cold_seconds=720),
+        GoRecipe("keda-adapter", f"{KEDA_MODULE}/cmd/adapter", KEDA_VERSION, in_place=True, cold_seconds=90),
         CmakeRecipe(
             "llama-server",
             "llama-cpp-python",
