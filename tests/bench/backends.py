@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.mock import ADDRESSES, ANSWER, MODELS
-from tests.bench.process import LOAD_CORE, free_port, running
+from tests.bench.process import LOAD_CORE, running
 from tests.cluster.cache import REPOSITORY
+from tests.support.ports import free_port
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from pathlib import Path
 from tests import compiled
 from tests.bench.load import wait_until_it_serves
 from tests.bench.mock import ADDRESSES
-from tests.bench.process import GATEWAY_CORE, Process, free_port, running
+from tests.bench.process import GATEWAY_CORE, Process, running
 from tests.cluster.cache import REPOSITORY
+from tests.support.ports import free_port
 
 CACHE = Path(os.environ.get("POINTSMAN_CACHE", Path.home() / ".cache" / "pointsman")) / "peers"
 

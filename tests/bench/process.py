@@ -18,12 +18,6 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def raise_descriptors() -> int:
     """Lets this process, and what it starts, open as many files as the machine allows; returns that number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -22,8 +22,9 @@ from tests.bench import backends, streams
 from tests.bench.idle import back_to, settled
 from tests.bench.load import Load, ask, wait_until_it_serves, wrk
 from tests.bench.peers import manifests, pointsman
-from tests.bench.process import GATEWAY_CORE, Process, free_port, running
+from tests.bench.process import GATEWAY_CORE, Process, running
 from tests.cluster.cache import REPOSITORY
+from tests.support.ports import free_port
 
 WARM = 0.5
 """The part of the run that is not looked at."""

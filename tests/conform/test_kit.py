@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tests.conform.naive_gateway import NaiveGateway
 from tests.conform.standing import NAMES, SECONDS, manifests
 from tests.support.gateway_process import gateway_process
+from tests.support.ports import free_port
 
 from pointsman.cli.conform import Options, run
 from pointsman.cli.main import main
@@ -22,11 +23,7 @@ from pointsman.conform.result import Outcome
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    return [free_port() for _ in range(count)]
 
 
 async def conform(*arguments: str) -> tuple[int, str, str]:

@@ -6,7 +6,6 @@ The program runs as the container would, on this machine; only paths and port ar
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pytest
 from tests.cluster import programs
 from tests.e2e.waiting import until
 from tests.support import tiny_model
+from tests.support.ports import free_port
 from tests.unit.engines.test_golden import LLAMA_CPP
 
 from pointsman.api.backend import LLMBackendSpec
@@ -54,9 +54,7 @@ def container(context: int | None = None, **options: Any) -> Manifest:
 @contextmanager
 def served(program: Path, model: Path, what: Manifest) -> Iterator[httpx.Client]:
     """The server with the container's own arguments."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [word.replace("$$(", "$(") for word in what["args"]]  # what kubelet makes of it
     for flag, value in (("--model", str(model)), ("--host", "127.0.0.1"), ("--port", str(port))):
         words[words.index(flag) + 1] = value

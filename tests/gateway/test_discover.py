@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from tests.gateway.test_standalone import backend, get, route
 from tests.support import local_servers, openai_engine
 from tests.support.engine import Answer, Engine, Reply, until
 from tests.support.gateway_process import GatewayProcess, gateway_process
+from tests.support.ports import free_port
 
 from pointsman.gateway.sources.discovery import Discovery, Places, sentence
 from pointsman.gateway.sources.findings import Finding, Kind
@@ -25,11 +25,6 @@ from pointsman.gateway.sources.manifests import EMPTY, load
 
 def places(*ports: int, own: frozenset[int] = frozenset()) -> Places:
     return Places(ports=ports, own=own)
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def found(*engines: Engine) -> dict[int, Finding]:
@@ -163,7 +158,7 @@ async def test_manifests_and_discovery_together_and_the_manifests_win(tmp_path: 
 
 
 async def test_when_nothing_runs_it_says_how_to_start_one_and_waits() -> None:
-    port = unused_port()
+    port = free_port()
     async with gateway_process(None, "--discover", "--discover-port", str(port)) as gateway:
         assert told(gateway) == [
             "found no llama.cpp, LM Studio, Ollama or vLLM on 127.0.0.1: start one, such as `ollama serve`;"
@@ -200,7 +195,7 @@ async def test_init_writes_what_runs_and_a_gateway_serves_it(tmp_path: Path) -> 
 
 
 async def test_init_without_a_server_writes_an_example_that_is_valid(tmp_path: Path) -> None:
-    code, out, _ = await pointsman("gateway", "init", str(tmp_path), "--discover-port", str(unused_port()))
+    code, out, _ = await pointsman("gateway", "init", str(tmp_path), "--discover-port", str(free_port()))
     assert (code, "an example" in out) == (0, True)
     assert list(load(tmp_path).routes) == ["chat"]
     commented = [line for line in (tmp_path / "pointsman.yaml").read_text().splitlines() if line.startswith("#")]
@@ -209,7 +204,7 @@ async def test_init_without_a_server_writes_an_example_that_is_valid(tmp_path: P
 
 async def test_init_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("# mine\n")
-    code, out, err = await pointsman("gateway", "init", str(tmp_path), "--discover-port", str(unused_port()))
+    code, out, err = await pointsman("gateway", "init", str(tmp_path), "--discover-port", str(free_port()))
     assert (code, out) == (2, "")
     assert f"{tmp_path / 'mine.yaml'} is there already" in err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]

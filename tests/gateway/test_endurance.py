@@ -12,10 +12,11 @@ import aiohttp
 from tests.bench import mock, streams
 from tests.bench.idle import back_to, hold, settled
 from tests.bench.peers import manifests
-from tests.bench.process import Process, free_port
+from tests.bench.process import Process
 from tests.bench.soak import in_flight, leaving, sampled, slope_of
 from tests.cluster.cache import REPOSITORY
 from tests.support.engine import until
+from tests.support.ports import free_port
 from tests.support.raw_client import chat, chat_body, chat_request, connected
 from tests.support.running_gateway import external, gateway, route, table
 from tests.support.upstream import Upstream, says

@@ -10,11 +10,12 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from tests.gateway.test_discover import chat, unused_port
+from tests.gateway.test_discover import chat
 from tests.gateway.test_standalone import backend, get, route
 from tests.support import local_servers, openai_engine
 from tests.support.engine import Engine, until
 from tests.support.gateway_process import GatewayProcess, gateway_process
+from tests.support.ports import free_port
 
 from pointsman.gateway.sources import kept
 from pointsman.gateway.sources.findings import Finding, Kind
@@ -32,9 +33,7 @@ async def test_a_dead_first_choice_is_not_tried_again_by_the_first_requests(tmp_
     manifests, folder = tmp_path / "manifests", tmp_path / "state"
     manifests.mkdir(), folder.mkdir()
     async with Engine(openai_engine.replies("two")) as two:
-        (manifests / "a.yaml").write_text(
-            backend("one", unused_port()) + backend("two", two.port) + route("one", "two")
-        )
+        (manifests / "a.yaml").write_text(backend("one", free_port()) + backend("two", two.port) + route("one", "two"))
         async with gateway_process(manifests, "--state-dir", str(folder)) as gateway:
             assert await chat(gateway, "chat") == (200, "two")
             assert await state_of(gateway, "one") == ("Unhealthy", "Refused")
@@ -72,7 +71,7 @@ async def test_an_endpoint_that_was_mended_meanwhile_comes_back_by_its_checks(tm
 
 
 async def test_a_found_server_that_is_away_at_the_restart_keeps_its_name(tmp_path: Path) -> None:
-    port = unused_port()
+    port = free_port()
     flags = ("--discover", "--discover-port", str(port), "--state-dir", str(tmp_path))
     async with Engine(local_servers.vllm("m"), port=port), gateway_process(None, *flags) as gateway:
         assert await chat(gateway, "m") == (200, f"vllm-{port}")

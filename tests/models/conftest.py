@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cluster.programs import ensure
-from tests.models.helpers import BLOB_BYTES, LFS, MIB, REPO, free_port, safetensors
+from tests.models.helpers import BLOB_BYTES, LFS, MIB, REPO, safetensors
 from tests.support import tiny_model
 from tests.support.hub import Hub
 from tests.support.oci_registry import DockerRegistry
+from tests.support.ports import free_port
 from tests.support.registry import TinyRegistry, publish
 from tests.support.s3 import S3
 

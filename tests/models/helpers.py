@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import os
-import socket
 import struct
 import sys
 from pathlib import Path
@@ -60,13 +59,6 @@ def assert_whole(store: Path, tree: Path, names: int = 2) -> None:
 def tree_bytes(store: Path) -> int:
     """Bytes of all blobs in a store."""
     return sum(blob.stat().st_size for blob in (store / "blobs").iterdir())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def kept_bytes(store: Path) -> int:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.models.helpers import free_port
 from tests.support.counted import Counted
 from tests.support.files_server import FilesServer
 from tests.support.hub import Hub
 from tests.support.oci_registry import DockerRegistry
+from tests.support.ports import free_port
 from tests.support.registry import TinyRegistry, publish
 from tests.support.s3 import KEY, S3, WORD
 from tests.support.served import Pace

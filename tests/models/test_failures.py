@@ -4,7 +4,8 @@ import ssl
 from pathlib import Path
 
 import pytest
-from tests.models.helpers import MIB, assert_whole, free_port, pull_noise
+from tests.models.helpers import MIB, assert_whole, pull_noise
+from tests.support.ports import free_port
 from tests.support.registry import TinyRegistry
 
 from pointsman.models.auth import Credentials

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.helpers import GGUF_HEAD, MIB, QUICK, free_port
+from tests.models.helpers import GGUF_HEAD, MIB, QUICK
 from tests.support.files_server import FilesServer
 from tests.support.nginx import Nginx
+from tests.support.ports import free_port
 
 from pointsman.models.auth import Credentials
 from pointsman.models.errors import PullError, PullReason

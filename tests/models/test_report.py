@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.models.helpers import MIB, finish, free_port, start_command, until
+from tests.models.helpers import MIB, finish, start_command, until
+from tests.support.ports import free_port
 from tests.support.registry import TinyRegistry
 
 from pointsman.domain.report import PullProgress, PullReport, decode

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.helpers import GGUF_HEAD, MIB, QUICK, content, free_port, safetensors
+from tests.models.helpers import GGUF_HEAD, MIB, QUICK, content, safetensors
 from tests.support.counted import Counted
+from tests.support.ports import free_port
 from tests.support.s3 import KEY, S3, WORD
 
 from pointsman.models.errors import PullError, PullReason

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import TracebackType
 import aiohttp
 import yaml
 from tests.operator.bench import SETTINGS
+from tests.support.ports import free_port
 
 START_SECONDS = 30.0
 
@@ -82,9 +82,3 @@ class OperatorProcess:
                 return await response.text() if response.status == 200 else None
         except aiohttp.ClientError:
             return None
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx
 from tests.cluster.programs import ensure
-from tests.models.helpers import free_port, kept_bytes, until
+from tests.models.helpers import kept_bytes, until
 from tests.models.places import Place, place
+from tests.support.ports import free_port
 from tests.support.registry import TinyRegistry, publish
 
 MIB = 1 << 20
