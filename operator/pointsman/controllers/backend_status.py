@@ -72,7 +72,8 @@ def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
 
 def _waits(seen: Observed, plan: Plan) -> bool:
     """True when the plan was not to be carried out, or not yet."""
-    return seen.backend.spec.suspend or plan.problem is not None or seen.refused is not None or bool(plan.wait)
+    waits = plan.asked_later or bool(plan.wait)
+    return seen.backend.spec.suspend or plan.problem is not None or seen.refused is not None or waits
 
 
 def _served(seen: Observed) -> tuple[ModelStatus, ...]:

@@ -92,6 +92,8 @@ class Plan:
     store: AnyStore | None = None
     wait: str = ""
     """What must happen first that is nobody's fault."""
+    asked_later: bool = False
+    """What was asked for is done when the pull under way has ended."""
     again: float | None = None
     """Seconds until it may look different without an event."""
 
@@ -103,6 +105,7 @@ class Plan:
 class _Draft:
     steps: list[Step] = field(default_factory=list)
     again: list[float] = field(default_factory=list)
+    asked_later: bool = False
 
 
 def plan(seen: Observed) -> Plan:
@@ -148,7 +151,9 @@ def plan(seen: Observed) -> Plan:
             draft.steps.append(Apply(manifest, live, why))
     _prune(seen, {p.name for p in pulls}, pulling)
     steps = (*draft.steps, *pulling.steps)
-    return Plan(steps, pulls=pulls, store=store, again=min(pulling.again, default=None))
+    return Plan(
+        steps, pulls=pulls, store=store, asked_later=pulling.asked_later, again=min(pulling.again, default=None)
+    )
 
 
 def taken(live: Obj) -> Problem:
@@ -235,6 +240,8 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
     live = seen.jobs.get(name)
     known = next((m for m in backend.status.models if m.pull == name and m.state == "Pulled" and m.digest), None)
     again = bool(seen.asked()) and seen.asked() != backend.status.last_handled_reconcile_at
+    if live is not None and annotations_of(live).get(pull_job.ASKED_ANNOTATION) == seen.asked():
+        again = False  # it was made for that
     pull = Pull(model, name, live, known=known)
     if live is None:
         if known is None:
@@ -251,6 +258,7 @@ def _pull(seen: Observed, store: Store, model: Model, name: str, draft: _Draft) 
     end = pull_job.job_end(live, seen.pull_pods.get(name, ()))
     pull = replace(pull, end=end)
     if end is None:
+        draft.asked_later = draft.asked_later or again  # who asked may have mended what this one fails of
         return pull
     if end.complete:
         if again:
@@ -323,8 +331,9 @@ def _start(seen: Observed, store: Store, pull: Pull, round_: int, why: str, draf
         # The server is harder to place than the pull: it chooses the node, and with it the volume's place.
         return replace(pull, waiting="the server's pod has no node yet, and the volume follows it")
     verify = why == ASKED  # somebody has a reason to ask: then nothing that lies there is taken for granted
+    secret, asked = _secret(seen, model) or "", seen.asked() if why == ASKED else ""
     manifest = pull_job.job(
-        seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=_secret(seen, model) or ""
+        seen.backend, model, pull.name, store, seen.settings, round_, verify=verify, secret=secret, asked=asked
     )
     draft.steps.append(Apply(manifest, None, why))
     return pull

@@ -30,6 +30,8 @@ from pointsman.models.outcome import PullOutcome, decode_outcome
 PULL_COMPONENT = "pull"
 CONTAINER = "pull"
 REPORT_PORT = 9091
+ASKED_ANNOTATION = f"{meta.GROUP}/asked"
+"""Which asking (`Observed.asked`) the Job was made for."""
 BACKOFF_LIMIT = 3
 """Pods that may fail before the Job does (Kubernetes waits 10, 20, 40 s between them)."""
 ROUND_ANNOTATION = f"{meta.GROUP}/round"
@@ -88,12 +90,13 @@ def job(
     *,
     verify: bool = False,
     secret: str = "",
+    asked: str = "",
 ) -> Obj:
     """Made once and never applied again: a Job's template cannot change. It follows the store to its node and carries
     the server's node constraints, so that it never binds the volume where the server cannot run.
 
     `verify`: what is in the volume already is hashed again, and fetched anew where it is damaged. `secret`: which
-    object and version the model's Secret is."""
+    object and version the model's Secret is; `asked`: which asking it is made for."""
     labels = {
         meta.MANAGED_BY_LABEL: meta.MANAGED_BY,
         "app.kubernetes.io/name": "pointsman-pull",
@@ -132,7 +135,9 @@ def job(
             "name": name,
             "namespace": backend.meta.namespace,
             "labels": labels,
-            "annotations": {ROUND_ANNOTATION: str(round_)} | ({SECRET_ANNOTATION: secret} if secret else {}),
+            "annotations": {ROUND_ANNOTATION: str(round_)}
+            | ({SECRET_ANNOTATION: secret} if secret else {})
+            | ({ASKED_ANNOTATION: asked} if asked else {}),
             "ownerReferences": [owner_reference(backend, controller=False)],
         },
         "spec": {

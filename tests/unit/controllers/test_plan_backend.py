@@ -13,6 +13,7 @@ from tests.unit.controllers.cluster import NOW, backend, carried_out, observed, 
 
 from pointsman.api import meta
 from pointsman.api.conditions import Reason
+from pointsman.controllers.backend_status import status
 from pointsman.controllers.conditions import timestamp
 from pointsman.controllers.plan_backend import Apply, Delete, SetOwners, plan
 from pointsman.controllers.pull_job import FIRST_WAIT, LONGEST_WAIT
@@ -113,6 +114,25 @@ def test_who_asks_has_what_is_there_verified_too() -> None:
     assert "--verify" not in first.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
     handled = backend(status={**known, "lastHandledReconcileAt": "now"}, annotations={meta.RECONCILE_ANNOTATION: "now"})
     assert plan(replace(seen, backend=handled)).steps == ()
+
+
+def test_who_asks_while_a_pull_runs_is_answered_when_it_has_ended() -> None:
+    """Whoever mends a source and asks may be faster than the pull that fails of it."""
+    seen, name = running()
+    seen = replace(seen, backend=backend(annotations={meta.RECONCILE_ANNOTATION: "now"}))
+    assert plan(seen).steps == (), "it is not broken off"
+    assert status(seen, plan(seen)).last_handled_reconcile_at == ""
+    job, worker = ended(seen.jobs[name], "Failed", state="Failed", permanent=True, reason="UnknownModel")
+    seen = replace(seen, jobs={name: job}, pull_pods={name: (worker,)})
+    gone, made = plan(seen).steps
+    assert isinstance(gone, Delete)
+    assert isinstance(made, Apply)
+    anew = replace(seen, jobs={name: {**made.manifest, "metadata": {**made.manifest["metadata"], "uid": "u"}}})
+    anew = replace(anew, pull_pods={})
+    assert plan(anew).steps == ()
+    assert status(anew, plan(anew)).last_handled_reconcile_at == "now"
+    job, worker = ended(anew.jobs[name], "Failed", state="Failed", permanent=True, reason="UnknownModel")
+    assert plan(replace(anew, jobs={name: job}, pull_pods={name: (worker,)})).steps == (), "once is enough"
 
 
 def test_permanent_failure_does_not_come_back_by_itself() -> None:
