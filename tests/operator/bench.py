@@ -20,8 +20,19 @@ from pointsman.controllers.settings import Settings
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import WRITES, ApplyClient, Client
 from pointsman.kube.connect import Conflict, Connection, Unreachable
+from pointsman.kube.kinds import look
 from pointsman.kube.queue import Again, RetryLater
-from pointsman.kube.resources import BACKENDS, CONFIG_MAPS, OURS, OWNED_SELECTOR, ROUTES, WATCHED, Obj, Resource
+from pointsman.kube.resources import (
+    BACKENDS,
+    CONFIG_MAPS,
+    OPTIONAL,
+    OURS,
+    OWNED_SELECTOR,
+    ROUTES,
+    WATCHED,
+    Obj,
+    Resource,
+)
 from pointsman.kube.secrets import SecretWatch
 
 SETTINGS = Settings.model_validate(
@@ -84,7 +95,7 @@ class Bench:
         self.secrets = SecretWatch(connection, lambda *_: self._touch())
         self.config_maps = SecretWatch(connection, lambda *_: self._touch(), CONFIG_MAPS)
         self.context = Context(
-            self.client, Cache(), settings, self.secrets, self.config_maps, ReportBook(self.now), clock=self.now
+            self.client, Cache(), settings, self.secrets, self.config_maps, self, ReportBook(self.now), clock=self.now
         )
         self.backends = BackendController(self.context)
         self.routes = RouteController(self.context)
@@ -96,10 +107,15 @@ class Bench:
     def _touch(self) -> None:
         self.context.changes[self.namespace] += 1
 
+    async def missing(self, resource: Resource) -> str:
+        """As `Kinds.missing`, asked each time."""
+        return await look(self.connection, resource, (self.namespace,))
+
     async def look(self) -> None:
         """What watches would have told: everything at first, then what may have changed."""
         kinds, self._kinds = self._kinds, self.again
-        for resource in kinds:
+        groups = [kind for kind in OPTIONAL if not await self.missing(kind)]
+        for resource in (*kinds, *groups):
             selector = "" if resource in OURS else OWNED_SELECTOR
             items, version = await Client(self.connection).list(resource, self.namespace, labels=selector)
             self.context.cache.replace(resource, items, version, self.namespace)

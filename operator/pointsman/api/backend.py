@@ -23,7 +23,7 @@ from pointsman.api.references import LocalRef
 from pointsman.api.scalars import Duration, ObjectName, amount, seconds
 from pointsman.api.sources import pvc
 from pointsman.api.sources.source import SCHEMES
-from pointsman.api.storage import Storage, StorageMode
+from pointsman.api.storage import AccessMode, Storage, StorageMode
 
 
 def _only(engine: str, field: str) -> str:
@@ -152,6 +152,21 @@ class LLMBackendSpec(ApiModel):
                 or (s.limits.max_queued is None and s.limits.queue_timeout is None)
             ),
         ),
+        Rule(
+            "!has(self.vllm) || !has(self.vllm.nodes) || (has(self.storage) && (self.storage.mode == 'PerPod' ||"
+            " self.storage.accessMode == 'ReadWriteMany' || has(self.storage.existingClaim)))"
+            " || self.models.all(m, has(m.source) && m.source.startsWith('pvc://')"
+            " && (!has(m.adapters) || m.adapters.all(a, a.source.startsWith('pvc://'))))",
+            "vllm.nodes puts a replica on several nodes, where a ReadWriteOnce volume cannot be: set"
+            " storage.accessMode to ReadWriteMany, or storage.mode to PerPod",
+            lambda s: (
+                s.pods_of_a_replica == 1
+                or not s.needs_store
+                or s.fills_pods
+                or s.storage_or_default.access_mode is AccessMode.READ_WRITE_MANY
+                or s.storage_or_default.existing_claim is not None
+            ),
+        ),
         Rule("self.engine == oldSelf.engine", "engine cannot change: create another LLMBackend", None),
         Rule(
             "self.engine == 'External' || (has(self.storage) && has(self.storage.existingClaim) ?"
@@ -207,7 +222,8 @@ class LLMBackendSpec(ApiModel):
         default=1,
         ge=0,
         le=256,
-        description="Pods of the engine (kubectl scale sets this). With `autoscaling` only what it starts with.",
+        description="Pods of the engine, or with vllm.nodes groups of them (kubectl scale sets this). With"
+        " `autoscaling` only what it starts with.",
     )
     autoscaling: Autoscaling | None = Field(
         default=None, description="Lets the number of pods follow the requests, down to none."
@@ -262,6 +278,11 @@ class LLMBackendSpec(ApiModel):
     def served(self) -> tuple[Model, ...]:
         """All that it serves: the models and their adapters."""
         return tuple(served for model in self.models for served in model.served)
+
+    @property
+    def pods_of_a_replica(self) -> int:
+        """How many pods run one replica together."""
+        return (self.vllm.nodes if self.vllm else None) or 1
 
     @property
     def has_sources(self) -> bool:

@@ -124,6 +124,8 @@ class Reason(StrEnum):
     CLAIM_MISSING = "ClaimMissing"
     INVALID_SPEC = "InvalidSpec"
     APPLY_REFUSED = "ApplyRefused"
+    NO_LEADER_WORKER_SETS = "NoLeaderWorkerSets"
+    """A replica on several nodes is asked for, and the cluster cannot run groups of pods."""
     # health, as gateways report it
     UNHEALTHY = "Unhealthy"
     # routes

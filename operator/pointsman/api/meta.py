@@ -15,7 +15,7 @@ FIELD_MANAGER = "pointsman"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "pointsman"
 COMPONENT_LABEL = "app.kubernetes.io/component"
-"""`engine`, `pull` or `gateway`."""
+"""`engine`, `engine-worker`, `pull` or `gateway`."""
 BACKEND_LABEL = f"{GROUP}/backend"
 """On a backend's children: the LLMBackend's name."""
 SOURCE_LABEL = f"{GROUP}/pull"
@@ -34,6 +34,8 @@ REPORT_SECRET_KEY = "token"  # noqa: S105  a key's name
 LEASE_NAME = "pointsman-operator"
 
 CHILD_PREFIX = "pmb-"
+GROUP_PREFIX = "pmg-"
+"""Of the name of a backend's LeaderWorkerSet (`engines/groups.py`)."""
 
 
 def child_name(backend: str) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 
-from pointsman.controllers import adapters, causes
+from pointsman.controllers import adapters
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.plan_backend import Plan
+from pointsman.controllers.readiness import is_ready
 from pointsman.engines.drivers import DRIVERS
 from pointsman.kube.resources import Obj, name_of, uid_of
 
@@ -37,13 +38,13 @@ class AdapterCalls:
         """What could not be done, in a sentence; empty when nothing is left."""
         backend = seen.backend
         key = (backend.meta.namespace, backend.meta.name)
-        if not adapters.of(backend) and not adapters.started_with(seen.deployment):
+        if not adapters.of(backend) and not adapters.started_with(seen.workload):
             self.forget(*key)
             return ""
         there = {p.model.name for p in todo.pulls if p.known is not None or (p.end is not None and p.end.complete)}
         wanted = json.dumps([*sorted(there), *(a.to_api() for a in adapters.of(backend))])
         trouble = ""
-        starts = {_start(pod): pod for pod in seen.pods if causes.is_ready(pod)}
+        starts = {_start(pod): pod for pod in seen.serving if is_ready(pod)}
         done = {s: asked for s, asked in self._done.get(key, {}).items() if s in starts}
         for start, pod in starts.items():
             if done.get(start) != wanted:

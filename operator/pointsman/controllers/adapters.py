@@ -18,11 +18,12 @@ from pointsman.api import meta
 from pointsman.api.model import Adapter
 from pointsman.api.objects import LLMBackend
 from pointsman.controllers.drift import drift
+from pointsman.controllers.workload import template
 from pointsman.engines.base import model_path
 from pointsman.kube.resources import Obj, annotations_of
 
 ANNOTATION = f"{meta.GROUP}/adapters"
-"""On the Deployment: the adapters that its pods start with, as JSON."""
+"""On the workload: the adapters that its pods start with, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ def of(backend: LLMBackend) -> tuple[Adapter, ...]:
 
 
 def annotation(backend: LLMBackend) -> dict[str, str]:
-    """What a Deployment rendered for this backend says of its adapters."""
+    """What a workload rendered for this backend says of its adapters."""
     listed = [a.to_api() for a in of(backend)]
     return {ANNOTATION: json.dumps(listed, separators=(",", ":"))} if listed else {}
 
 
 def started_with(live: Obj | None) -> tuple[Adapter, ...]:
-    """The adapters that pods of this Deployment load by themselves."""
+    """The adapters that pods of this workload load by themselves."""
     try:
         listed = json.loads(annotations_of(live or {"metadata": {}}).get(ANNOTATION) or "[]")
         return tuple(Adapter.model_validate(a) for a in listed)
@@ -70,7 +71,7 @@ def needed(backend: LLMBackend, live: Obj | None) -> LLMBackend:
 
 def same_pods(rendered: Obj, live: Obj | None) -> bool:
     """Would the pods stay as they are?"""
-    return live is not None and drift(rendered["spec"]["template"], live["spec"]["template"]) is None
+    return live is not None and drift(template(rendered), template(live)) is None
 
 
 def calls(backend: LLMBackend, listed: Any, there: Collection[str]) -> tuple[Call, ...]:

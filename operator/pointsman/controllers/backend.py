@@ -27,14 +27,17 @@ from pointsman.controllers.nodes import Nodes
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.placing import GpuView, Holder
 from pointsman.controllers.plan_backend import Plan, plan
+from pointsman.controllers.readiness import is_ready
 from pointsman.controllers.scaling import Scaling
 from pointsman.controllers.settings import Settings
 from pointsman.controllers.status_writer import StatusWriter
+from pointsman.controllers.workload import replicas, serves
 from pointsman.domain.compiling import ca_bundle, missing_secret
 from pointsman.domain.folding import Health, fold_backend
 from pointsman.domain.references import references
 from pointsman.engines.drivers import DRIVERS
 from pointsman.engines.gpus import UnknownGpu, need, resolve
+from pointsman.engines.groups import group_name
 from pointsman.kube import events
 from pointsman.kube.queue import RESYNC_SECONDS, Again
 from pointsman.kube.resources import (
@@ -43,6 +46,7 @@ from pointsman.kube.resources import (
     DEPLOYMENTS,
     EVENTS,
     JOBS,
+    LEADER_WORKER_SETS,
     PODS,
     SERVICES,
     Obj,
@@ -93,7 +97,7 @@ class BackendController:
             return Again()
         refused: Problem | None = None
         seen = await self._observe(backend, refused)
-        before = replicas_of(seen.deployment)
+        before = replicas(seen.workload)
         todo = plan(seen)
         if not backend.spec.suspend:
             for _ in range(ROUNDS):
@@ -107,7 +111,7 @@ class BackendController:
                 todo = plan(seen)
                 if refused is not None:
                     break
-        if seen.scale is not None and before is not None and replicas_of(seen.deployment) == seen.replicas != before:
+        if seen.scale is not None and before is not None and replicas(seen.workload) == seen.replicas != before:
             notice = events.Notice("Scaled", seen.scale.status.message, warning=False)
             await events.post(self._context.client, body, notice, self._context.instance)
         unloaded = "" if backend.spec.suspend else await self._adapters.keep(seen, todo)
@@ -150,10 +154,15 @@ class BackendController:
             backend = written_out(backend, context.settings)
         except UnknownGpu as error:
             mistaken = Problem(Reason.INVALID_SPEC, str(error))
-        deployment = cache.get(DEPLOYMENTS, namespace, name)
+        workload = cache.get(DEPLOYMENTS, namespace, name)
+        outgoing = cache.get(LEADER_WORKER_SETS, namespace, group_name(backend.meta.name))
+        no_groups = ""
+        if backend.spec.pods_of_a_replica > 1:
+            workload, outgoing = outgoing, workload
+            no_groups = await context.kinds.missing(LEADER_WORKER_SETS)
         if not backend.spec.has_sources:
             claim = None
-        elif (theirs := children.users_claim(backend, deployment)) is not None:
+        elif (theirs := children.users_claim(backend, workload or outgoing)) is not None:
             claim = await context.client.get(CLAIMS, namespace, theirs)
         else:
             claim = cache.get(CLAIMS, namespace, name)
@@ -168,7 +177,9 @@ class BackendController:
             settings=context.settings,
             now=context.clock(),
             service=cache.get(SERVICES, namespace, name),
-            deployment=deployment,
+            workload=workload,
+            outgoing=outgoing,
+            no_groups=no_groups,
             claim=claim,
             jobs=jobs,
             pods=tuple(pods),
@@ -179,7 +190,7 @@ class BackendController:
             health=health,
             gpus=None if mistaken else await self._gpus(backend, pods),
             mistaken=mistaken,
-            scale=self.scaling.judge(backend, deployment, pods),
+            scale=self.scaling.judge(backend, replicas(workload or outgoing), filter(serves, pods)),
             refused=refused,
         )
 
@@ -236,7 +247,7 @@ class BackendController:
 
     def _health(self, backend: LLMBackend) -> Health:
         pods = self._context.gateway_pods(backend.meta.namespace)
-        view = self._context.reports.view(uid_of(p) for p in pods if causes.is_ready(p))
+        view = self._context.reports.view(uid_of(p) for p in pods if is_ready(p))
         said = next((c for c in backend.status.conditions if c.type == BackendCondition.HEALTHY), None)
         was_up = None
         if said is not None and said.status is not ConditionStatus.UNKNOWN:
@@ -278,10 +289,6 @@ def written_out(backend: LLMBackend, settings: Settings) -> LLMBackend:
     """The backend with the profile of its GPUs written out. Raises `UnknownGpu`."""
     spec = resolve(backend.spec, settings.gpu_profiles)
     return backend if spec is backend.spec else replace(backend, spec=spec)
-
-
-def replicas_of(deployment: Obj | None) -> int | None:
-    return int(deployment["spec"]["replicas"]) if deployment is not None else None
 
 
 def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:

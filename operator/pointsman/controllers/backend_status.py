@@ -10,19 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pointsman.api.backend_status import HealthStatus, LLMBackendStatus, ModelStatus
-from pointsman.api.conditions import BackendCondition, ConditionStatus, Reason
+from pointsman.api.conditions import BackendCondition, Condition, ConditionStatus, Reason
 from pointsman.controllers import own_pull_status
-from pointsman.controllers.causes import Cause, pod_cause, refused_pod, root_cause
+from pointsman.controllers.causes import ENDS, Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text
-from pointsman.controllers.conditions import Conditions, Verdict, timestamp
+from pointsman.controllers.conditions import Conditions, Verdict, timestamp, unix
 from pointsman.controllers.fits import fits, with_figures
 from pointsman.controllers.model_status import ModelView, models_pulled, summary, view
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan
+from pointsman.controllers.workload import is_group, progress
 from pointsman.domain.folding import bucket
+from pointsman.engines.base import PROGRESS_MARGIN, startup_seconds
 from pointsman.engines.drivers import DRIVERS
 from pointsman.engines.stores import OwnStore
-from pointsman.kube.resources import Obj, uid_of
+from pointsman.kube.resources import name_of, uid_of
 
 _C = BackendCondition
 
@@ -53,12 +55,12 @@ def status(seen: Observed, plan: Plan) -> LLMBackendStatus:
     conditions.set(_C.HEALTHY, judged.healthy)
     conditions.set(_C.FITS, fits(seen, models))
     image, source = seen.image() if driver.runs_pods else ("", "")
-    live = (seen.deployment or {}).get("status") or {}
+    done = progress(seen.workload, seen.pods)
     return LLMBackendStatus(
         observed_generation=backend.meta.generation,
         conditions=conditions.result(),
-        replicas=int(live.get("replicas") or 0),
-        ready_replicas=int(live.get("readyReplicas") or 0),
+        replicas=done.replicas,
+        ready_replicas=done.ready,
         selector=selector_text(backend.meta.name) if driver.runs_pods else "",
         image=image,
         image_source=source,
@@ -106,7 +108,7 @@ def _judge(seen: Observed, plan: Plan, views: tuple[ModelView, ...]) -> _Judged:
     if not DRIVERS[seen.backend.spec.engine].runs_pods:
         return _judge_external(seen)
     problem = plan.problem or seen.refused
-    cause = root_cause(seen.deployment, seen.claim, seen.pods, seen.events, seen.gpus)
+    cause = root_cause(seen.workload, seen.claim, seen.pods, seen.events, seen.gpus) or _last_words(seen)
     pulled = models_pulled(views) if views else Verdict(False, Reason.WAITING_FOR_POD, _why(problem, plan))
     available = _available(seen, cause)
     healthy = _healthy(seen)
@@ -131,7 +133,7 @@ def _judge_external(seen: Observed) -> _Judged:
 
 
 def _available(seen: Observed, cause: Cause | None) -> Verdict:
-    if ((seen.deployment or {}).get("status") or {}).get("availableReplicas"):
+    if progress(seen.workload, seen.pods).available:
         return Verdict(True, Reason.AVAILABLE)
     if not seen.replicas:
         return Verdict(False, Reason.SCALED_TO_ZERO, _none(seen))
@@ -189,21 +191,21 @@ def _none(seen: Observed) -> str:
 
 
 def _rolling(seen: Observed) -> str | None:
-    """What is missing until the Deployment is all of what it should be; None when nothing is."""
-    live: Obj = seen.deployment or {}
-    has = live.get("status") or {}
-    want = seen.replicas
-    if has.get("availableReplicas") and _only_scales(seen):
+    """What is missing until the workload is all of what it should be; None when nothing is."""
+    has, want = progress(seen.workload, seen.pods), seen.replicas
+    pods = "groups of pods" if is_group(seen.workload) else "pods"
+    if has.available and _only_scales(seen):
         return None
-    if not live or int(has.get("observedGeneration") or 0) < int(live["metadata"].get("generation") or 0):
-        return "the Deployment has just changed"
-    updated, ready = int(has.get("updatedReplicas") or 0), int(has.get("availableReplicas") or 0)
-    if updated < want:
-        return f"{updated} of {want} pods are of this generation"
-    if int(has.get("replicas") or 0) > updated:
-        return "old pods are still ending"
-    if ready < want:
-        return f"{ready} of {want} pods are ready"
+    if not has.current or seen.workload is None:
+        return "the Deployment has just changed" if seen.workload else "no pod is ready yet"
+    if is_group(seen.workload) and want and not has.replicas and not seen.workload.get("status"):
+        return f"LeaderWorkerSet {name_of(seen.workload)} waits for its controller: does one run in the cluster?"
+    if has.updated < want:
+        return f"{has.updated} of {want} {pods} are of this generation"
+    if has.replicas > want or has.replicas > has.updated:
+        return f"old {pods} are still ending"
+    if has.available < want:
+        return f"{has.available} of {want} {pods} are ready"
     return None
 
 
@@ -211,7 +213,7 @@ def _only_scales(seen: Observed) -> bool:
     """It was ready with this spec, and the requests have given it another number: no news for who waits for it."""
     if seen.scale is None:
         return False
-    said = next((c for c in seen.backend.status.conditions if c.type == _C.READY), None)
+    said = _said(seen, _C.READY)
     generation = seen.backend.meta.generation
     return said is not None and said.status is ConditionStatus.TRUE and said.observed_generation == generation
 
@@ -232,14 +234,38 @@ def _stalled(seen: Observed, problem: Problem | None, cause: Cause | None, views
     for model in views:
         if model.permanent and model.reason is not None:
             return Verdict(True, model.reason, f"model {model.status.name}: {model.status.message}")
-    if cause is not None and seen.replicas and (cause.stuck or _deadline_exceeded(seen.deployment)):
+    if cause is not None and seen.replicas and (cause.stuck or _overdue(seen)):
         return Verdict(True, cause.reason, cause.message)
     return Verdict(False, Reason.NOT_STALLED)
 
 
-def _deadline_exceeded(deployment: Obj | None) -> bool:
-    conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
+def _overdue(seen: Observed) -> bool:
+    """Has it taken longer than a rollout may?"""
+    if is_group(seen.workload):
+        said, spec = _said(seen, _C.READY), seen.backend.spec
+        allowed = startup_seconds(DRIVERS[spec.engine], spec) + PROGRESS_MARGIN
+        return (
+            said is not None
+            and said.status is ConditionStatus.FALSE
+            and (seen.now - unix(said.last_transition_time) > allowed)
+        )
+    conditions = ((seen.workload or {}).get("status") or {}).get("conditions") or ()
     return any(c.get("reason") == "ProgressDeadlineExceeded" for c in conditions)
+
+
+def _last_words(seen: Observed) -> Cause | None:
+    """What the last pods of a group said of their end: all of them are made anew then, and new ones know nothing."""
+    said = _said(seen, _C.READY)
+    if not is_group(seen.workload) or said is None or said.observed_generation != seen.backend.meta.generation:
+        return None
+    if said.reason not in ENDS or progress(seen.workload, seen.pods).available:
+        return None
+    return Cause(Reason(said.reason), said.message)
+
+
+def _said(seen: Observed, kind: BackendCondition) -> Condition | None:
+    """The condition as the status has it."""
+    return next((c for c in seen.backend.status.conditions if c.type == kind), None)
 
 
 def _health(seen: Observed, old: HealthStatus) -> HealthStatus:

@@ -15,6 +15,7 @@ from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.own_pulls import is_pull
 from pointsman.controllers.placing import GpuView, unschedulable
+from pointsman.controllers.readiness import condition, is_ready
 from pointsman.engines import last_words
 from pointsman.engines.base import WAIT_PREFIX
 from pointsman.engines.last_words import MEND
@@ -32,6 +33,11 @@ _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunC
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "ProvisioningFailed"})
 _VOLUME_WORDS = re.compile(r"persistentvolumeclaim|available persistent volumes", re.IGNORECASE)
 
+ENDS = frozenset(
+    {Reason.OUT_OF_MEMORY, Reason.CRASH_LOOP, Reason.GPU_OUT_OF_MEMORY, Reason.CONTEXT_TOO_LONG, Reason.GPU_DRIVER,
+     Reason.GPU_UNSUPPORTED}
+)  # fmt: skip
+"""Why a process ended."""
 NOT_A_MODEL = PullReason.NOT_A_MODEL.exit_code
 """How `pointsman wait-model` ends when there is something, and it is no model."""
 
@@ -45,14 +51,14 @@ class Cause:
 
 
 def root_cause(
-    deployment: Obj | None,
+    live: Obj | None,
     claim: Obj | None,
     pods: Iterable[Obj],
     events: Mapping[str, tuple[Obj, ...]],
     gpus: GpuView | None = None,
 ) -> Cause | None:
-    """The cause that speaks for the backend; None when no child says that something is wrong."""
-    if (refused := _refused(deployment)) is not None:
+    """The cause that speaks for the backend; None when no child says that something is wrong. `live`: its workload."""
+    if (refused := _refused(live)) is not None:
         return refused
     newest = sorted(pods, key=_born, reverse=True)
     causes = [c for pod in newest if (c := pod_cause(pod, claim, events, gpus)) is not None]
@@ -122,18 +128,10 @@ def stuck(pods: Iterable[Obj], claim: Obj | None, now: float) -> list[Obj]:
     return list({uid_of(o): o for o in out}.values())
 
 
-def is_ready(pod: Obj) -> bool:
-    return (condition(pod, "Ready") or {}).get("status") == "True" and not is_deleting(pod)
-
-
-def condition(obj: Obj, kind: str) -> Mapping[str, Any] | None:
-    return next((c for c in (obj.get("status") or {}).get("conditions") or () if c.get("type") == kind), None)
-
-
-def _refused(deployment: Obj | None) -> Cause | None:
-    if deployment is None:
+def _refused(live: Obj | None) -> Cause | None:
+    if live is None:
         return None
-    failure = condition(deployment, "ReplicaFailure")
+    failure = condition(live, "ReplicaFailure")
     if failure is None or failure.get("status") != "True":
         return None
     return Cause(Reason.POD_REFUSED, f"the API server refuses the pod: {_short(failure.get('message'))}", stuck=True)

@@ -1,4 +1,5 @@
-"""The objects a backend with an engine of ours becomes: Deployment, headless Service, claim. Pure.
+"""The objects a backend with an engine of ours becomes: Deployment (or LeaderWorkerSet), headless Service, claim.
+Pure.
 
 Decided here: their names, labels and owner references. Not here: what is in the pod (`engines/`), when they are applied
 (`plan_backend.py`).
@@ -19,10 +20,12 @@ from pointsman.controllers import adapters
 from pointsman.controllers.drift import stamped
 from pointsman.controllers.loaded import CONTENT_ANNOTATION, LOADED_ANNOTATION, Loaded
 from pointsman.controllers.ownership import OWNER_ANNOTATION, owner_reference
+from pointsman.controllers.workload import template as template_of
 from pointsman.engines.attached import claims
 from pointsman.engines.base import ALL, Driver, Worker, pod_template, rollout
+from pointsman.engines.groups import AFTER_START, group_name, group_spec
 from pointsman.engines.stores import VOLUME, AnyStore, OwnStore, Store
-from pointsman.kube.resources import Obj
+from pointsman.kube.resources import LEADER_WORKER_SETS, Obj
 
 ENGINE_COMPONENT = "engine"
 UNKNOWN = Loaded()
@@ -51,13 +54,13 @@ def labels(backend: str) -> dict[str, str]:
     }
 
 
-def store_of(backend: LLMBackend, claim: Obj | None, deployment: Obj | None = None) -> AnyStore | None:
+def store_of(backend: LLMBackend, claim: Obj | None, live: Obj | None = None) -> AnyStore | None:
     """Where the models lie; None for models without a source. `claim`: what is known of `users_claim`, whose own access
     modes count, not the spec's."""
     spec, storage = backend.spec, backend.spec.storage_or_default
     if not spec.has_sources:
         return None
-    theirs = users_claim(backend, deployment)
+    theirs = users_claim(backend, live)
     if theirs is None:
         if spec.fills_pods:
             return OwnStore(storage.size, storage.storage_class_name)
@@ -66,7 +69,7 @@ def store_of(backend: LLMBackend, claim: Obj | None, deployment: Obj | None = No
     return Store(theirs, one_node=not set(modes) & MANY_NODES, mounted=theirs == storage.existing_claim)
 
 
-def users_claim(backend: LLMBackend, deployment: Obj | None) -> str | None:
+def users_claim(backend: LLMBackend, live: Obj | None) -> str | None:
     """The claim of the user's that the models are in: `storage.existingClaim`, or that of `pvc://` where there is
     nothing to fetch. None: a volume of ours.
 
@@ -75,16 +78,15 @@ def users_claim(backend: LLMBackend, deployment: Obj | None) -> str | None:
     """
     if (existing := backend.spec.storage_or_default.existing_claim) is not None:
         return existing
-    if backend.spec.needs_store or _mounts_store(deployment):
+    if backend.spec.needs_store or _mounts_store(live):
         return None
     with suppress(SourceError):  # a source that cannot be read is said by the plan
         return next(iter(claims(backend.spec.served)), None)
     return None
 
 
-def _mounts_store(deployment: Obj | None) -> bool:
-    template = ((deployment or {}).get("spec") or {}).get("template") or {}
-    return any(v.get("name") == VOLUME for v in (template.get("spec") or {}).get("volumes") or ())
+def _mounts_store(live: Obj | None) -> bool:
+    return any(v.get("name") == VOLUME for v in (template_of(live).get("spec") or {}).get("volumes") or ())
 
 
 def service(backend: LLMBackend, driver: Driver) -> Obj:
@@ -114,7 +116,7 @@ def claim(backend: LLMBackend, live: Obj | None) -> Obj:
     return stamped({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
 
 
-def deployment(
+def workload(
     backend: LLMBackend,
     driver: Driver,
     image: str,
@@ -125,18 +127,25 @@ def deployment(
     fills: Sequence[Obj] = (),
     replicas: int | None = None,
 ) -> Obj:
-    """`replicas`: the spec's when None. The field is always written: one that was applied once and is left out later
-    falls back to its default."""
+    """What runs its pods. `replicas`: the spec's when None. The field is always written: one that was applied once and
+    is left out later falls back to its default."""
     name = backend.meta.name
     template = pod_template(driver, backend.spec, labels(name), image, store, worker, fills)
     if have.pods:
-        template["metadata"]["annotations"] = {CONTENT_ANNOTATION: have.pods}
+        template["metadata"].setdefault("annotations", {})[CONTENT_ANNOTATION] = have.pods
     metadata = _metadata(backend)
     metadata["annotations"] |= adapters.annotation(backend)
-    if have.deployment:
-        metadata["annotations"][LOADED_ANNOTATION] = have.deployment
+    if have.workload:
+        metadata["annotations"][LOADED_ANNOTATION] = have.workload
+    wanted = backend.spec.replicas if replicas is None else replicas
+    if (size := backend.spec.pods_of_a_replica) > 1:
+        metadata["name"] = group_name(name)
+        metadata["annotations"][AFTER_START] = "true"
+        of = LEADER_WORKER_SETS
+        groups = {"replicas": wanted, **group_spec(template, size, driver.worker_flags)}
+        return stamped({"apiVersion": of.api_version, "kind": of.kind, "metadata": metadata, "spec": groups})
     spec = {
-        "replicas": backend.spec.replicas if replicas is None else replicas,
+        "replicas": wanted,
         "selector": {"matchLabels": selector(name)},
         **rollout(driver, backend.spec, store, moves=_moves(template, live)),
         "template": template,

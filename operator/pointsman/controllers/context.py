@@ -17,6 +17,7 @@ from pointsman.domain.references import References, pull_secrets, references
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import ApplyClient
+from pointsman.kube.kinds import Kinds
 from pointsman.kube.resources import BACKENDS, PODS, ROUTES, Obj, is_deleting
 from pointsman.kube.secrets import SecretShape
 
@@ -36,6 +37,7 @@ class Context:
     settings: Settings
     secrets: Secrets
     config_maps: Secrets
+    kinds: Kinds
     reports: ReportBook = field(default_factory=ReportBook)
     clock: Callable[[], float] = time.time
     """Unix seconds."""

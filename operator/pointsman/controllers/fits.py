@@ -56,7 +56,7 @@ def fits(seen: Observed, models: Iterable[ModelStatus]) -> Verdict:
         wants = demand(spec, model, figures, memory)
         if isinstance(wants, str):
             return Verdict(None, Reason.FIT_UNKNOWN, f"model {model.name}: {wants}")
-        found.append((estimate(figures, wants, memory, view.need.count), wants, model))
+        found.append((estimate(figures, wants, memory, _count(view)), wants, model))
     worst = max(found, key=lambda f: f[0].needs)
     return Verdict(worst[0].fits, Reason.FITS_GPU if worst[0].fits else Reason.TOO_LARGE, _sentence(*worst, view))
 
@@ -76,13 +76,19 @@ def _memory(view: GpuView, seen: Observed) -> int | None:
     return min(sizes[True]) if sizes[True] else max(sizes[False], default=None)
 
 
+def _count(view: GpuView) -> int:
+    """The GPUs of a replica."""
+    return view.need.count * view.spec.pods_of_a_replica
+
+
 def _sentence(found: Estimate, wants: Demand, model: Model, view: GpuView) -> str:
     each = f" for each of {wants.sequences} slots" if wants.sequences > 1 else ""
-    of = f"{view.need.count} GPUs" if view.need.count > 1 else "the GPU"
-    share = f" ({wants.percent} % of {'them' if view.need.count > 1 else 'it'})" if wants.percent < 100 else ""
+    count = _count(view)
+    of = f"{count} GPUs" if count > 1 else "the GPU"
+    share = f" ({wants.percent} % of {'them' if count > 1 else 'it'})" if wants.percent < 100 else ""
     sum_ = (
         f"model {model.name} needs about {_gib(found.needs)} GiB (weights {_gib(found.weights)}, {found.tokens} tokens"
-        f"{each} {_gib(found.cache)}, the engine {_gib(found.own)}) and {of} {'have' if view.need.count > 1 else 'has'}"
+        f"{each} {_gib(found.cache)}, the engine {_gib(found.own)}) and {of} {'have' if count > 1 else 'has'}"
         f" {_gib(found.has)} GiB{share}"
     )
     if found.fits:

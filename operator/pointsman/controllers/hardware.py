@@ -6,6 +6,7 @@ from typing import Literal
 
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.pods import VENDOR_DOMAINS
+from pointsman.controllers.workload import template
 from pointsman.kube.resources import Obj
 
 Hardware = Literal["CPU", "NVIDIA", "AMD", "Intel"]
@@ -19,10 +20,10 @@ def wanted(spec: LLMBackendSpec) -> Hardware | None:
     return None if vendor is None else vendor.value
 
 
-def running(deployment: Obj | None) -> Hardware | None:
-    """What the pods of a Deployment got last; None where that is not to be seen."""
+def running(live: Obj | None) -> Hardware | None:
+    """What the pods of a workload got last; None where that is not to be seen."""
     try:
-        container = (deployment or {})["spec"]["template"]["spec"]["containers"][0]
+        container = template(live)["spec"]["containers"][0]
     except (KeyError, IndexError):
         return None
     resources = [name for name in (container.get("resources") or {}).get("limits") or {} if "/" in name]
@@ -31,7 +32,7 @@ def running(deployment: Obj | None) -> Hardware | None:
     return next((v.value for v, domain in VENDOR_DOMAINS.items() if resources[0].startswith(domain)), None)
 
 
-def changed(spec: LLMBackendSpec, deployment: Obj | None) -> bool:
+def changed(spec: LLMBackendSpec, live: Obj | None) -> bool:
     """Do the pods move from one kind of hardware to another, so that another image may be needed?"""
-    before, after = running(deployment), wanted(spec)
+    before, after = running(live), wanted(spec)
     return before is not None and after is not None and before != after

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pointsman.api import meta
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend
-from pointsman.controllers import hardware
+from pointsman.controllers import hardware, workload
 from pointsman.controllers.placing import GpuView
 from pointsman.controllers.scaling import Scale
 from pointsman.controllers.settings import Settings
@@ -34,13 +34,18 @@ class Observed:
     now: float
     """Unix seconds."""
     service: Obj | None = None
-    deployment: Obj | None = None
+    workload: Obj | None = None
+    """What runs its pods, of the kind that the spec asks for."""
+    outgoing: Obj | None = None
+    """What ran them before the spec asked for the other kind."""
+    no_groups: str = ""
+    """Why there can be no LeaderWorkerSet, in a sentence; empty too where none is asked for."""
     claim: Obj | None = None
     """Of the backend's own volume, or the user's that its models are in (`children.users_claim`)."""
     jobs: Mapping[str, Obj] = field(default_factory=dict)
     """Pull Jobs of the namespace that this backend owns or could need, by name."""
     pods: tuple[Obj, ...] = ()
-    """Its serving pods."""
+    """Of its engine: those that serve, and the workers of groups."""
     pull_pods: Mapping[str, tuple[Obj, ...]] = field(default_factory=dict)
     """By the Job's name."""
     progress: Mapping[str, PullProgress] = field(default_factory=dict)
@@ -70,6 +75,11 @@ class Observed:
         """How many pods there should be."""
         return self.scale.replicas if self.scale is not None else self.backend.spec.replicas
 
+    @property
+    def serving(self) -> tuple[Obj, ...]:
+        """The pods that take requests: of a group the leader."""
+        return tuple(p for p in self.pods if workload.serves(p))
+
     def asked(self) -> str:
         """The reconcile-at annotation, as the status keeps it when it has been acted on."""
         return self.backend.meta.annotations.get(meta.RECONCILE_ANNOTATION, "")[:64]
@@ -80,6 +90,6 @@ class Observed:
         spec, status = self.backend.spec, self.backend.status
         if spec.image:
             return spec.image, "Spec"
-        if status.image and status.image_source == "Default" and not hardware.changed(spec, self.deployment):
+        if status.image and status.image_source == "Default" and not hardware.changed(spec, self.workload):
             return status.image, "Default"
         return self.settings.engine_image(spec.engine, hardware.wanted(spec)), "Default"

@@ -30,9 +30,10 @@ from pointsman.domain.references import names
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import Client
 from pointsman.kube.connect import ApiError, Connection, NotFound
+from pointsman.kube.kinds import OptionalKinds, look
 from pointsman.kube.lease import Lease, LeaseLost
 from pointsman.kube.queue import RESYNC_SECONDS, Again, RetryLater, WorkQueue
-from pointsman.kube.resources import BACKENDS, CONFIG_MAPS, PODS, ROUTES, Obj, Resource
+from pointsman.kube.resources import BACKENDS, CONFIG_MAPS, OPTIONAL, PODS, ROUTES, Obj, Resource
 from pointsman.kube.secrets import SecretWatch
 from pointsman.kube.watch import Watcher
 
@@ -68,12 +69,12 @@ class Operator:
         self._secrets = SecretWatch(connection, partial(self._named_changed, BundleKind.SECRET))
         self._config_maps = SecretWatch(connection, partial(self._named_changed, BundleKind.CONFIG_MAP), CONFIG_MAPS)
         cache = Cache()
+        watched = tuple(namespaces) or settings.namespaces
+        kinds = OptionalKinds(lambda kind: look(connection, kind, watched), lambda kind: self._watcher.add(kind))
         self._context = Context(
-            self._client, cache, settings, self._secrets, self._config_maps, instance=self._identity
+            self._client, cache, settings, self._secrets, self._config_maps, kinds, instance=self._identity
         )
-        self._watcher = Watcher(
-            connection, self._client, cache, tuple(namespaces) or settings.namespaces, self._changed
-        )
+        self._watcher = Watcher(connection, self._client, cache, watched, self._changed, on_gone=kinds.gone)
         self._backends = BackendController(self._context)
         self._reports = Reports(self._context, lambda key, after: self._queue.add(key, after), self._backends.scaling)
         self._routes = RouteController(self._context)
@@ -128,6 +129,8 @@ class Operator:
         while True:
             try:
                 await self._watcher.list_all()
+                for kind in OPTIONAL:
+                    await self._context.kinds.missing(kind)
             except* NotFound:
                 log.warning("the CustomResourceDefinitions of Pointsman are missing: install them")
             except* ApiError as errors:

@@ -11,6 +11,7 @@ from pointsman.controllers.model_status import ModelView, failed, pulled, pullin
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.own_pulls import PREFIX, statuses
 from pointsman.controllers.plan_backend import missing_secret, unfit
+from pointsman.controllers.workload import replicas
 from pointsman.kube.resources import Obj, uid_of
 from pointsman.models.errors import PullReason
 from pointsman.models.outcome import PullOutcome, decode_outcome
@@ -25,7 +26,7 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
     base = {"name": model.name, "source": model.source or ""}
     if not model.source:
         return waiting(base, "Served", "served")
-    if ((seen.deployment or {}).get("spec") or {}).get("replicas") == 0:
+    if replicas(seen.workload) == 0:
         return waiting(base, "Served", "pulled by each pod")
     done: list[PullOutcome] = []
     others: list[ModelView] = []

@@ -23,6 +23,7 @@ from pointsman.controllers.loaded import Loaded, loaded
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.ownership import Whose, owner_reference, whose
 from pointsman.controllers.pull_job import JobEnd
+from pointsman.controllers.workload import template
 from pointsman.engines import loadable
 from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
@@ -115,13 +116,21 @@ def plan(seen: Observed) -> Plan:
         return Plan()
     if (bad := _invalid(seen)) is not None:
         return Plan(problem=bad)
-    store = children.store_of(backend, seen.claim, seen.deployment)
-    existing = children.users_claim(backend, seen.deployment) if store else None
+    store = children.store_of(backend, seen.claim, seen.workload or seen.outgoing)
+    existing = children.users_claim(backend, seen.workload or seen.outgoing) if store else None
     if existing and (seen.claim is None or is_deleting(seen.claim)):
         named = backend.spec.storage_or_default.existing_claim is not None
         otherwise = "remove storage.existingClaim" if named else "correct the source"
         message = f"PersistentVolumeClaim {existing} does not exist: create it, or {otherwise}"
         return Plan(problem=Problem(Reason.CLAIM_MISSING, message), again=CLAIM_SECONDS)
+    if seen.no_groups:
+        return Plan(problem=Problem(Reason.NO_LEADER_WORKER_SETS, seen.no_groups), store=store, again=CLAIM_SECONDS)
+    if backend.spec.pods_of_a_replica > 1 and isinstance(store, Store) and store.one_node:
+        message = (
+            f"PersistentVolumeClaim {store.claim} cannot be ReadWriteMany, and spec.vllm.nodes asks for pods on several"
+            " nodes: use one that can, or storage.mode PerPod"
+        )
+        return Plan(problem=Problem(Reason.INVALID_SPEC, message), store=store, again=CLAIM_SECONDS)
     draft = _Draft()
     image, _ = seen.image()
     wanted = [(children.service(backend, driver), seen.service)]
@@ -130,14 +139,17 @@ def plan(seen: Observed) -> Plan:
     worker = _worker(seen)
     pulling = _Draft()
     pulls = _pulls(seen, store, pulling)
-    have = loaded(seen.deployment, _contents(pulls)) if driver.reads_files else Loaded()
+    have = loaded(seen.workload, _contents(pulls)) if driver.reads_files else Loaded()
     fills = own_pulls.containers(backend.spec.served, seen.settings, worker) if isinstance(store, OwnStore) else ()
-    deployed = seen.deployment
+    deployed = seen.workload
+    if seen.outgoing is not None and whose(seen.outgoing, backend) is Whose.OURS and not is_deleting(seen.outgoing):
+        # First, as both may need the same GPUs. The volume is not its, and stays.
+        draft.steps.append(Delete(seen.outgoing, "the spec asks for another kind"))
     rest = (driver, image, store, worker, deployed, have, fills, seen.replicas)
-    manifest = children.deployment(backend, *rest)
+    manifest = children.workload(backend, *rest)
     before = adapters.started_with(deployed)
     if before and isinstance(store, Store) and before != adapters.of(backend) and adapters.of(backend):
-        kept = children.deployment(adapters.among(backend, before), *rest)
+        kept = children.workload(adapters.among(backend, before), *rest)
         manifest = kept if adapters.same_pods(kept, deployed) else manifest
     wanted.append((manifest, deployed))
     for manifest, live in wanted:
@@ -193,8 +205,7 @@ def _differs(manifest: Obj, live: Obj | None) -> str | None:
 
 def _worker(seen: Observed) -> Worker:
     """A running backend keeps the image that its pods wait for their model with: an upgrade restarts nothing."""
-    template = ((seen.deployment or {}).get("spec") or {}).get("template") or {}
-    for container in (template.get("spec") or {}).get("initContainers") or ():
+    for container in (template(seen.workload).get("spec") or {}).get("initContainers") or ():
         if container.get("image"):
             return Worker(container["image"], seen.settings.image_pull_policy)
     return Worker(seen.settings.image, seen.settings.image_pull_policy)
@@ -202,7 +213,7 @@ def _worker(seen: Observed) -> Worker:
 
 def _pulls(seen: Observed, store: AnyStore | None, draft: _Draft) -> tuple[Pull, ...]:
     """Those that Jobs make; pods with a store of their own fill it themselves (`own_pulls.py`)."""
-    models = adapters.needed(seen.backend, seen.deployment).spec.served
+    models = adapters.needed(seen.backend, seen.workload).spec.served
     if isinstance(store, OwnStore):
         return ()
     if store is None:

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from pointsman.api.conditions import ConditionStatus, RouteCondition
 from pointsman.api.route import ModelRouteStatus
 from pointsman.controllers import unreadable
-from pointsman.controllers.causes import is_ready
 from pointsman.controllers.context import Context
+from pointsman.controllers.readiness import is_ready
 from pointsman.controllers.route_status import status as judge
 from pointsman.controllers.status_writer import StatusWriter
 from pointsman.domain.folding import fold_route

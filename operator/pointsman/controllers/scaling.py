@@ -1,9 +1,9 @@
-"""The number of pods of backends with `spec.autoscaling`: reports, pods and the live Deployment → one number.
+"""The number of pods of backends with `spec.autoscaling`: reports, pods and the live workload → one number.
 
 Decided here: what a number starts from, when a report is worth a visit, and when the status tells of activity. Not
 here: the number itself (`domain/scaling.py`), and who writes it: the plan does, nobody else.
 
-What must outlive the operator is in the cluster: the number in the Deployment, the last activity in the status. The
+What must outlive the operator is in the cluster: the number in the workload, the last activity in the status. The
 windows begin anew with a new operator, which takes no pod away before it has seen a whole one.
 """
 
@@ -18,9 +18,9 @@ from pointsman.api.backend_status import AutoscalingStatus
 from pointsman.api.conditions import BackendCondition, ConditionStatus
 from pointsman.api.objects import LLMBackend
 from pointsman.api.scalars import seconds
-from pointsman.controllers import causes
 from pointsman.controllers.conditions import timestamp, unix
 from pointsman.controllers.context import Context
+from pointsman.controllers.readiness import condition, is_ready
 from pointsman.domain.report import GatewayReport
 from pointsman.domain.scaling import NEVER, Decision, Load, Policy, Scaler
 from pointsman.kube.resources import Obj, uid_of
@@ -60,21 +60,21 @@ class Scaling:
         self._kept: dict[str, dict[str, _Kept]] = defaultdict(dict)
         """Namespace → backend."""
 
-    def judge(self, backend: LLMBackend, deployment: Obj | None, pods: Iterable[Obj]) -> Scale | None:
-        """The number for now; None when `spec.replicas` is it."""
+    def judge(self, backend: LLMBackend, live: int | None, pods: Iterable[Obj]) -> Scale | None:
+        """The number for now; None when `spec.replicas` is it. `live`: what the workload was told last; `pods`: those
+        that serve."""
         namespace, name = backend.meta.namespace, backend.meta.name
         if backend.spec.autoscaling is None:
             self.forget(namespace, name)
             return None
         policy = policy_of(backend.spec.autoscaling)
-        live = (deployment or {}).get("spec", {}).get("replicas")
         kept = self._kept[namespace].get(name)
         if kept is None or kept.uid != backend.meta.uid:
             kept = self._kept[namespace][name] = _begin(backend, policy, live)
         kept.policy = policy
         scaler = kept.scaler
         if backend.spec.suspend and live is not None:
-            scaler.replicas = int(live)  # nothing is carried out: the number is what it is
+            scaler.replicas = live  # nothing is carried out: the number is what it is
         scaler.warm_since = _warm_since(backend, pods)
         now = self._context.clock()
         decision = _decide(kept, self._context.reports.load(name, *self._gateways(namespace)), now)
@@ -114,8 +114,8 @@ class Scaling:
     def _gateways(self, namespace: str) -> tuple[list[str], list[str]]:
         """The UIDs of those that are ready, and of the others."""
         pods = self._context.all_gateway_pods(namespace)
-        ready = [uid_of(p) for p in pods if causes.is_ready(p)]
-        return ready, [uid_of(p) for p in pods if not causes.is_ready(p)]
+        ready = [uid_of(p) for p in pods if is_ready(p)]
+        return ready, [uid_of(p) for p in pods if not is_ready(p)]
 
 
 def policy_of(spec: Autoscaling) -> Policy:
@@ -135,7 +135,7 @@ def _begin(backend: LLMBackend, policy: Policy, live: int | None) -> _Kept:
     start = live if live is not None else old.replicas if old is not None else backend.spec.replicas
     active_at = unix(old.last_activity_time) if old is not None and old.last_activity_time else NEVER
     changed_at, why = (old.last_scale_time, old.message) if old is not None else ("", "")
-    scaler = Scaler(policy.clamp(int(start)) if live is None else int(start), active_at)
+    scaler = Scaler(policy.clamp(start) if live is None else start, active_at)
     return _Kept(backend.meta.uid, policy, scaler, active_at, changed_at, why)
 
 
@@ -155,7 +155,5 @@ def _warm_since(backend: LLMBackend, pods: Iterable[Obj]) -> float | None:
     pulled = next((c for c in backend.status.conditions if c.type == BackendCondition.MODELS_PULLED), None)
     if pulled is None or pulled.status is not ConditionStatus.TRUE:
         return None
-    since = [
-        unix((causes.condition(p, "Ready") or {}).get("lastTransitionTime") or "") for p in pods if causes.is_ready(p)
-    ]
+    since = [unix((condition(p, "Ready") or {}).get("lastTransitionTime") or "") for p in pods if is_ready(p)]
     return min(since, default=None)

@@ -84,6 +84,11 @@ class Driver(Protocol):
         ...
 
     @property
+    def worker_flags(self) -> tuple[str, ...]:
+        """What the other pods of a replica on several nodes are told beside what its first is told."""
+        ...
+
+    @property
     def reads_files(self) -> bool:
         """True when the server reads its models once, at its start: its pods wait until they are whole."""
         ...
@@ -137,7 +142,7 @@ def pod_template(
     worker: Worker,
     fills: Sequence[Manifest] = (),
 ) -> Manifest:
-    """The pod template of a backend's Deployment. `fills`: the containers that bring the models into a store of the
+    """The template of a backend's pods that serve. `fills`: the containers that bring the models into a store of the
     pod's own."""
     container = {
         **without_store(driver.container(spec, image), store),

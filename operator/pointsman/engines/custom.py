@@ -14,6 +14,7 @@ class Custom:
     """`Driver` of an image that we do not know."""
 
     runs_pods = True
+    worker_flags = ()
     reads_files = True
     loads: frozenset[Format] = frozenset()
 

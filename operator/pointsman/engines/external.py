@@ -11,6 +11,7 @@ class External:
     """`Driver` of a URL."""
 
     runs_pods = False
+    worker_flags = ()
     reads_files = False
     loads: frozenset[Format] = frozenset()
 

@@ -46,6 +46,7 @@ class LlamaCpp:
     """`Driver` of llama.cpp's server."""
 
     runs_pods = True
+    worker_flags = ()
     reads_files = True
     loads = loadable.GGUF
 

@@ -45,7 +45,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes, of all GPUs of a pod together."""
+    """Bytes, of all GPUs of a replica together."""
 
     weights: int
     cache: int

@@ -32,6 +32,7 @@ class Ollama:
     """`Driver` of Ollama."""
 
     runs_pods = True
+    worker_flags = ()
     reads_files = False
     loads: frozenset[Format] = frozenset()
 

@@ -5,6 +5,7 @@ Why each is needed:
   `/finalizers` for clusters that check owner references (OpenShift);
 - children are read before they are written, so `get` stands beside `list` and `watch`; server-side apply needs `create`
   and `patch`;
+- a backend that goes from one node to several, or back, has its Deployment or LeaderWorkerSet deleted;
 - claims are never deleted by the operator: their owner references are;
 - Secrets are read because gateways get that right, for the Secrets that backends name, from the operator, and to say
   whether such a Secret exists (no value is kept; of those that pulls are given only the metadata is asked for); one
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman.api import meta
+from pointsman.kube.resources import LEADER_WORKER_SETS
 
 READ = ("get", "list", "watch")
 
@@ -47,8 +49,8 @@ RULES: tuple[Rule, ...] = (
     Rule(meta.GROUP, (meta.BACKEND_PLURAL, meta.ROUTE_PLURAL), READ),
     Rule(meta.GROUP, (f"{meta.BACKEND_PLURAL}/status", f"{meta.ROUTE_PLURAL}/status"), ("patch",)),
     Rule(meta.GROUP, (f"{meta.BACKEND_PLURAL}/finalizers", f"{meta.ROUTE_PLURAL}/finalizers"), ("update",)),
-    Rule("apps", ("deployments",), (*READ, "create", "patch")),
-    Rule("apps", ("deployments",), ("delete",), _GATEWAY),
+    Rule("apps", ("deployments",), (*READ, "create", "patch", "delete")),
+    Rule(LEADER_WORKER_SETS.group, (LEADER_WORKER_SETS.plural,), (*READ, "create", "patch", "delete")),
     Rule("", ("services",), (*READ, "create", "patch")),
     Rule("", ("services",), ("delete",), _GATEWAY),
     Rule("", ("persistentvolumeclaims",), (*READ, "create", "patch")),

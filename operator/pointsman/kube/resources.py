@@ -55,6 +55,7 @@ ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslic
 EVENTS = Resource("v1", "Event", "events")
 NODES = Resource("v1", "Node", "nodes")
 """Of the cluster: listed only."""
+LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
 
 OURS = (BACKENDS, ROUTES)
@@ -62,7 +63,9 @@ OWNED = (DEPLOYMENTS, SERVICES, CLAIMS, JOBS, PODS, SECRETS, SERVICE_ACCOUNTS, R
 """Watched with the label that marks what the operator made."""
 OWNED_SELECTOR = f"{meta.MANAGED_BY_LABEL}={meta.MANAGED_BY}"
 WATCHED = (*OURS, *OWNED)
-BY_KIND: Mapping[str, Resource] = {r.kind: r for r in (*WATCHED, ENDPOINT_SLICES, EVENTS, LEASES)}
+OPTIONAL = (LEADER_WORKER_SETS,)
+"""Kinds that a cluster need not have: watched like `OWNED` where they are there."""
+BY_KIND: Mapping[str, Resource] = {r.kind: r for r in (*WATCHED, *OPTIONAL, ENDPOINT_SLICES, EVENTS, LEASES)}
 
 
 def resource_of(manifest: Mapping[str, Any]) -> Resource:

@@ -113,6 +113,8 @@ def _build_go(recipe: GoRecipe, target: Path) -> None:
             environment["GOBIN"] = str(fresh)
             command = [compiler, "install", *flags, f"{recipe.package}@{recipe.version}"]
         _run(command, environment, where or fresh, recipe.name)
+        for file in recipe.files:
+            shutil.copyfile(source(recipe) / file, fresh / Path(file).name)
 
 
 def source(recipe: GoRecipe) -> Path:

@@ -25,6 +25,7 @@ OLLAMA_VERSION = "v0.17.4"
 VERSITYGW_VERSION = "v1.8.0"
 KEDA_MODULE = "github.com/kedacore/keda/v2"
 KEDA_VERSION = "v2.21.0"
+LWS_VERSION = "v0.8.0"
 LLAMA_CPP_VERSION = "0.3.36"
 """Of `llama-cpp-python`, whose source distribution carries the whole of llama.cpp, its server included."""
 
@@ -47,7 +48,10 @@ class GoRecipe:
     environment: Mapping[str, str] = field(default_factory=lambda: {"CGO_ENABLED": "0"})
     headers: bool = False
     in_place: bool = False
-    """Built where the module cache has it: its go.mod replaces modules, which `go install` refuses."""
+    """Built where the module cache has it: its go.mod replaces modules, which `go install` refuses, or the proxy
+    lists no versions of it."""
+    files: tuple[str, ...] = ()
+    """What of the package's module is put beside the program."""
     cold_seconds: int = 60
     """About how long it takes on two cores with nothing cached; only said to whoever waits."""
 
@@ -65,6 +69,7 @@ class GoRecipe:
             parts.append(digest_of_tree(self.module))
         if self.headers:
             parts += [digest_of_tree(OLLAMA_INCLUDE), *OLLAMA_HEADER_PACKAGES]
+        parts += self.files
         return digest(*parts)
 
 
@@ -130,6 +135,14 @@ def recipes() -> Mapping[str, Recipe]:
         ),
         GoRecipe("keda", f"{KEDA_MODULE}/cmd/operator", KEDA_VERSION, in_place=True, cold_seconds=720),
         GoRecipe("keda-adapter", f"{KEDA_MODULE}/cmd/adapter", KEDA_VERSION, in_place=True, cold_seconds=90),
+        GoRecipe(
+            "lws",
+            "sigs.k8s.io/lws/cmd",
+            LWS_VERSION,
+            module=LWS_MODULE,
+            files=("config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml", "config/webhook/manifests.yaml"),
+            cold_seconds=70,
+        ),
         CmakeRecipe(
             "llama-server",
             "llama-cpp-python",
@@ -155,5 +168,7 @@ NODE = ("kubelet", "kube-proxy", "coredns")
 ENGINES = ("ollama",)
 SERVERS = ("versitygw",)
 """Where pulls come from: an S3 server."""
-USUAL = (*CONTROL_PLANE, *NODE, *ENGINES, *SERVERS)
+OPERATORS = ("lws",)
+"""Other people's, whose kinds ours uses."""
+USUAL = (*CONTROL_PLANE, *NODE, *ENGINES, *SERVERS, *OPERATORS)
 """What all tiers but the longest need. The other engines are built with their images."""

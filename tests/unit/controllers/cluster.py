@@ -58,8 +58,10 @@ def carried_out(seen: Observed, todo: Plan) -> Observed:
                     case "PersistentVolumeClaim":
                         changes["claim"] = obj
                     case _:
-                        changes["deployment"] = obj
+                        changes["workload"] = obj
             case Delete(live):
+                if live is seen.outgoing:
+                    changes["outgoing"] = None
                 jobs.pop(name_of(live), None)
             case SetOwners(live, owners):
                 changed = copy.deepcopy(live)

@@ -34,8 +34,8 @@ def changed(seen: Observed, *listed: Any, **more: Any) -> Observed:
 
 
 def template(seen: Observed) -> Obj:
-    assert seen.deployment is not None
-    return dict(seen.deployment["spec"]["template"])
+    assert seen.workload is not None
+    return dict(seen.workload["spec"]["template"])
 
 
 def pulled(seen: Observed) -> list[str]:
@@ -73,11 +73,11 @@ def test_with_a_volume_per_pod_every_change_does() -> None:
 def test_an_annotation_that_somebody_broke_is_mended_by_a_rollout() -> None:
     seen = at_rest(SQL)
     for nonsense in ("{", "7", '[{"name": 1}]'):
-        broken = {**seen.deployment, "metadata": {**seen.deployment["metadata"]}}  # type: ignore[dict-item,index]
+        broken = {**seen.workload, "metadata": {**seen.workload["metadata"]}}  # type: ignore[dict-item,index]
         broken["metadata"]["annotations"] = {**broken["metadata"]["annotations"], adapters.ANNOTATION: nonsense}
         assert adapters.started_with(broken) == ()
-        mended = changed(replace(seen, deployment=broken), SQL)
-        assert adapters.started_with(mended.deployment) == adapters.of(seen.backend)
+        mended = changed(replace(seen, workload=broken), SQL)
+        assert adapters.started_with(mended.workload) == adapters.of(seen.backend)
 
 
 def path(name: str) -> str:

@@ -53,7 +53,7 @@ def test_default_that_was_chosen_is_kept_until_the_hardware_is_another() -> None
         (on_gpu, None, True),
         (GGUF | {"gpu": {"resourceName": "example.com/npu"}}, deployment(on_cpu), True),
     ):
-        image, _ = observed(backend(spec, status), deployment=live).image()
+        image, _ = observed(backend(spec, status), workload=live).image()
         assert (image == "old.test/llama:1") is kept, (spec, image)
 
 

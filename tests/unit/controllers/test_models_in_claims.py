@@ -43,9 +43,9 @@ def test_no_volume_is_made_and_the_model_is_looked_at_where_it_lies(storage: dic
     seen, todo = settled(observed(vllm(LIES, storage=storage), claim=claim(), pods=(pod(),)))
     assert todo.problem is None
     (job,) = seen.jobs.values()
-    assert seen.deployment is not None
+    assert seen.workload is not None
     assert seen.claim == claim(), "not touched"
-    for spec in pods_of(seen.deployment, job):
+    for spec in pods_of(seen.workload, job):
         assert not mounts_ours(spec)
         assert {"claimName": "shared", "readOnly": True} in [v.get("persistentVolumeClaim") for v in spec["volumes"]]
         (term,) = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -55,8 +55,8 @@ def test_no_volume_is_made_and_the_model_is_looked_at_where_it_lies(storage: dic
 @pytest.mark.parametrize("mode", ["ReadWriteMany", "ReadOnlyMany"])
 def test_claims_that_many_nodes_read_hold_pods_on_no_node(mode: str) -> None:
     seen, _ = settled(observed(vllm(LIES), claim=claim(mode), pods=(pod(),)))
-    assert seen.deployment is not None
-    assert all("affinity" not in spec for spec in pods_of(seen.deployment, *seen.jobs.values()))
+    assert seen.workload is not None
+    assert all("affinity" not in spec for spec in pods_of(seen.workload, *seen.jobs.values()))
 
 
 def test_a_claim_that_does_not_exist_is_said() -> None:
@@ -80,8 +80,8 @@ def test_pods_that_have_a_volume_of_ours_keep_it_when_the_source_becomes_a_claim
     assert todo.problem is None
     assert after.claim is not None
     assert after.claim["metadata"]["name"] == "pmb-b", "what is in it may be the only copy"
-    assert after.deployment is not None
-    assert all(mounts_ours(spec) for spec in pods_of(after.deployment))
+    assert after.workload is not None
+    assert all(mounts_ours(spec) for spec in pods_of(after.workload))
 
 
 def test_a_volume_is_made_when_there_is_something_to_fetch_again() -> None:

@@ -59,8 +59,8 @@ def test_there_is_no_claim_and_no_job() -> None:
     seen = view(pod())
     assert seen.claim is None
     assert not seen.jobs
-    assert seen.deployment is not None
-    (store,) = [v for v in seen.deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "store"]
+    assert seen.workload is not None
+    (store,) = [v for v in seen.workload["spec"]["template"]["spec"]["volumes"] if v["name"] == "store"]
     assert "ephemeral" in store
 
 

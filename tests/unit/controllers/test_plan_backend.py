@@ -199,7 +199,7 @@ def test_children_of_a_deleted_namesake_are_waited_for() -> None:
     old = {"kind": meta.BACKEND_KIND, "name": "b", "uid": "older"}
     left = {"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "pmb-b", "namespace": "ns", "uid": "f", "ownerReferences": [old]}}  # fmt: skip
-    todo = plan(observed(deployment=left))
+    todo = plan(observed(workload=left))
     assert todo.steps == ()
     assert todo.problem is None
     assert todo.wait
@@ -237,7 +237,7 @@ def test_pods_that_move_with_their_volume_all_go_first_and_only_then() -> None:
     """New pods must join the old ones on their node, where they may no longer run: one by one would never end."""
 
     def unavailable(view: Any) -> Any:
-        return view.deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"]
+        return view.workload["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"]
 
     seen, _ = settled(observed(backend({"replicas": 2}), pods=(pod(),)))
     assert unavailable(seen) == 1
@@ -245,8 +245,8 @@ def test_pods_that_move_with_their_volume_all_go_first_and_only_then() -> None:
     assert unavailable(newer) == 1
     moved, _ = settled(replace(seen, backend=backend({"replicas": 2, "nodeSelector": {"zone": "b"}})))
     assert unavailable(moved) == "100%"
-    done = {"observedGeneration": moved.deployment["metadata"]["generation"], "updatedReplicas": 2}
-    after, _ = settled(replace(moved, deployment={**moved.deployment, "status": done}))
+    done = {"observedGeneration": moved.workload["metadata"]["generation"], "updatedReplicas": 2}
+    after, _ = settled(replace(moved, workload={**moved.workload, "status": done}))
     assert unavailable(after) == 1
     back, _ = settled(replace(after, backend=backend({"replicas": 2})))
     assert unavailable(back) == "100%"
@@ -290,7 +290,7 @@ def test_plan_of_what_was_carried_out_is_empty_and_going_back_restores_the_child
     other = {**{k: v for k, v in second.items() if k != "storage"}, **storage}
     changed, _ = settled(replace(seen, backend=backend(other)))
     back, _ = settled(replace(changed, backend=backend(first)))
-    for child in ("service", "claim", "deployment"):
+    for child in ("service", "claim", "workload"):
         a, b = getattr(seen, child), getattr(back, child)
         assert without_rollout(a["spec"]) == without_rollout(b["spec"])
     assert {name_of(j) for j in seen.jobs.values()} == {name_of(j) for j in back.jobs.values()}

@@ -79,8 +79,8 @@ def test_a_model_that_is_another_now_is_in_the_status() -> None:
 
 
 def template(seen: Observed) -> Obj:
-    assert seen.deployment is not None
-    return dict(seen.deployment["spec"]["template"])
+    assert seen.workload is not None
+    return dict(seen.workload["spec"]["template"])
 
 
 def test_pods_that_read_files_are_replaced_by_a_change_and_by_nothing_else() -> None:
@@ -108,7 +108,7 @@ def test_pods_of_ollama_see_a_new_model_by_themselves() -> None:
 
 def live(have: Loaded) -> Obj:
     return {
-        "metadata": {"annotations": {LOADED_ANNOTATION: have.deployment}},
+        "metadata": {"annotations": {LOADED_ANNOTATION: have.workload}},
         "spec": {"template": {"metadata": {"annotations": {CONTENT_ANNOTATION: have.pods}}}},
     }
 

@@ -29,9 +29,9 @@ def ready_view(**changes: Any) -> Observed:
     seen, _ = settled(observed(pods=(pod(),)))
     (name,) = seen.jobs
     job, worker = ended(seen.jobs[name], "Complete", state="Pulled", digest=DIGEST, total_bytes=10)
-    deployment = {**seen.deployment, "status": rolled_out(seen.deployment)}
+    deployment = {**seen.workload, "status": rolled_out(seen.workload)}
     return replace(
-        seen, jobs={name: job}, pull_pods={name: (worker,)}, deployment=deployment, health=Health(True, "Healthy"),
+        seen, jobs={name: job}, pull_pods={name: (worker,)}, workload=deployment, health=Health(True, "Healthy"),
         **changes,
     )  # fmt: skip
 
@@ -66,9 +66,9 @@ def test_ready_when_all_is_there() -> None:
 )
 def test_not_ready_while_the_rollout_goes_on(changes: dict[str, int]) -> None:
     seen = ready_view()
-    assert seen.deployment is not None
-    deployment = {**seen.deployment, "status": rolled_out(seen.deployment, **changes)}
-    assert says(replace(seen, deployment=deployment))[0] == "False"
+    assert seen.workload is not None
+    deployment = {**seen.workload, "status": rolled_out(seen.workload, **changes)}
+    assert says(replace(seen, workload=deployment))[0] == "False"
 
 
 def test_not_ready_while_the_plan_is_not_carried_out() -> None:
@@ -81,9 +81,9 @@ def test_not_ready_while_the_plan_is_not_carried_out() -> None:
 def test_scaled_to_zero_is_ready_but_not_available() -> None:
     seen = ready_view()
     at_zero, _ = settled(replace(seen, backend=backend({"replicas": 0}), pods=()))
-    assert at_zero.deployment is not None
-    none = rolled_out(at_zero.deployment, replicas=0, updatedReplicas=0, readyReplicas=0, availableReplicas=0)
-    at_zero = replace(at_zero, deployment={**at_zero.deployment, "status": none})
+    assert at_zero.workload is not None
+    none = rolled_out(at_zero.workload, replicas=0, updatedReplicas=0, readyReplicas=0, availableReplicas=0)
+    at_zero = replace(at_zero, workload={**at_zero.workload, "status": none})
     assert says(at_zero) == ("True", "ScaledToZero")
     assert says(at_zero, "Available") == ("False", "ScaledToZero")
     assert says(at_zero, "Healthy") == ("Unknown", "ScaledToZero")

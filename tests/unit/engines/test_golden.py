@@ -93,6 +93,8 @@ VARIANTS |= {
     "vllm-volume-per-pod": OURS["vllm"] | {"storage": {"mode": "PerPod"}},
     **{f"{name}-plain": spec for name, spec in OURS.items()},
     "vllm-everything": OURS["vllm"] | {"vllm": VLLM, "gpu": {"count": 4}},
+    "vllm-several-nodes": OURS["vllm"]
+    | {"vllm": {"nodes": 2}, "gpu": {"count": 8}, "storage": {"accessMode": "ReadWriteMany"}, "replicas": 2},
     "vllm-on-a-cpu": {
         **OURS["vllm"],
         "models": HF,
@@ -190,6 +192,7 @@ ELSEWHERE = {
     "suspend": "tests/operator/test_backend.py",
     "models.adapters": "test_adapters_are_pulled_waited_for_and_routed_to",
     "models.refresh": "tests/unit/controllers/test_refresh.py",
+    "vllm.nodes": "tests/unit/engines/test_groups.py",
     "gpu.profile": "tests/unit/engines/test_gpus.py",
     "gpu.memory": "tests/unit/engines/test_memory.py",
     "autoscaling": "tests/operator/test_scaling.py",
@@ -209,7 +212,7 @@ def rendered(of: LLMBackend) -> list[Any]:
         out.append(children.claim(of, None))
     worker = Worker(SETTINGS.image, "IfNotPresent")
     fills = own_pulls.containers(of.spec.served, SETTINGS, worker) if isinstance(store, OwnStore) else ()
-    out.append(children.deployment(of, driver, image, store, worker, fills=fills))
+    out.append(children.workload(of, driver, image, store, worker, fills=fills))
     for model in of.spec.served:
         if isinstance(store, Store) and model.source:
             out.append(pull_job.job(of, model, pull_job.job_name(model, "uid-claim"), store, SETTINGS, 0))
@@ -396,19 +399,25 @@ def model_in(annotation: Any) -> type[ApiModel] | None:
 def test_pods_are_restricted(name: str) -> None:
     """The restricted Pod Security standard, and beyond it: no token, a read-only root."""
     for obj in rendered(backend(VARIANTS[name])):
-        if obj["kind"] not in ("Deployment", "Job"):
+        if obj["kind"] not in ("Deployment", "Job", "LeaderWorkerSet"):
             continue
-        spec = obj["spec"]["template"]["spec"]
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert all("hostPath" not in v for v in spec["volumes"])
-        for container in (*spec["containers"], *spec.get("initContainers", ())):
-            context = container["securityContext"]
-            assert context["capabilities"] == {"drop": ["ALL"]}
-            assert context["allowPrivilegeEscalation"] is False
-            assert context["readOnlyRootFilesystem"] is True
-            assert "privileged" not in context
+        groups = obj["spec"].get("leaderWorkerTemplate")
+        templates = [groups["leaderTemplate"], groups["workerTemplate"]] if groups else [obj["spec"]["template"]]
+        for spec in (t["spec"] for t in templates):
+            is_restricted(spec)
+
+
+def is_restricted(spec: Any) -> None:
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert all("hostPath" not in v for v in spec["volumes"])
+    for container in (*spec["containers"], *spec.get("initContainers", ())):
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert "privileged" not in context
 
 
 def test_rollout_never_needs_a_second_gpu_or_a_second_place_of_the_volume() -> None:

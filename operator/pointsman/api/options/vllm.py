@@ -38,12 +38,19 @@ class VllmOptions(ApiModel):
     max_num_batched_tokens: int | None = Field(
         default=None, ge=1, le=100_000_000, description="Tokens it computes in one step (--max-num-batched-tokens)."
     )
+    nodes: int | None = Field(
+        default=None,
+        ge=2,
+        le=64,
+        description="Pods that run one replica together, each with gpu.count GPUs: for a model that fits the GPUs of no"
+        " single node. Needs LeaderWorkerSet in the cluster, and a volume that several nodes can mount.",
+    )
     pipeline_parallel_size: int | None = Field(
         default=None,
         ge=1,
         le=64,
-        description="Into how many stages of layers the model is cut (--pipeline-parallel-size). The GPUs of a pod are"
-        " shared out: each stage gets gpu.count / pipelineParallelSize of them (--tensor-parallel-size).",
+        description="Into how many stages of layers the model is cut (--pipeline-parallel-size); as many as nodes when"
+        " not given. The GPUs of a replica are shared out evenly among them (--tensor-parallel-size).",
     )
     gpu_memory_percent: int | None = Field(
         default=None, ge=10, le=99, description="Share of a GPU's memory that it takes (--gpu-memory-utilization)."
