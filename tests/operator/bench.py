@@ -19,8 +19,8 @@ from pointsman.controllers.route import RouteController
 from pointsman.controllers.settings import Settings
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import WRITES, ApplyClient, Client
-from pointsman.kube.connect import Conflict, Connection, Unreachable
-from pointsman.kube.kinds import look
+from pointsman.kube.connect import Conflict, Connection, Forbidden, NotFound, Unreachable
+from pointsman.kube.kinds import sentence
 from pointsman.kube.queue import Again, RetryLater
 from pointsman.kube.resources import (
     BACKENDS,
@@ -109,7 +109,14 @@ class Bench:
 
     async def missing(self, resource: Resource) -> str:
         """As `Kinds.missing`, asked each time."""
-        return await look(self.connection, resource, (self.namespace,))
+        try:
+            await Client(self.connection).list(resource, self.namespace, labels=OWNED_SELECTOR)
+        except (NotFound, Forbidden) as error:
+            return sentence(resource, error)
+        return ""
+
+    def gone(self, resource: Resource) -> None:
+        """As `Kinds.gone`: it is asked each time."""
 
     async def look(self) -> None:
         """What watches would have told: everything at first, then what may have changed."""

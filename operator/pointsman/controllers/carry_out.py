@@ -14,9 +14,9 @@ from pointsman.controllers.context import Context
 from pointsman.controllers.observed import Problem
 from pointsman.controllers.ownership import Whose, whose
 from pointsman.controllers.plan_backend import Apply, Delete, SetOwners, Step, taken
-from pointsman.kube.connect import ApiError, Forbidden, Invalid
+from pointsman.kube.connect import ApiError, Forbidden, Invalid, NotFound
 from pointsman.kube.queue import RetryLater
-from pointsman.kube.resources import OWNED_SELECTOR, Obj, is_deleting, labels_of, name_of, resource_of, uid_of
+from pointsman.kube.resources import OPTIONAL, OWNED_SELECTOR, Obj, is_deleting, labels_of, name_of, resource_of, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,11 @@ async def _apply(context: Context, backend: LLMBackend, step: Apply) -> None:
         answer = await context.client.apply(manifest, uid=uid_of(live) if live is not None else None)
     except (Invalid, Forbidden) as error:
         raise Refused(refusal(manifest, error)) from error
+    except NotFound as error:
+        if resource in OPTIONAL:
+            context.kinds.gone(resource)
+            raise RetryLater(f"there are no {resource.plural} any more", STILL_THERE_SECONDS) from error
+        raise
     context.cache.put(resource, answer)
 
 

@@ -30,7 +30,7 @@ from pointsman.domain.references import names
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import Client
 from pointsman.kube.connect import ApiError, Connection, NotFound
-from pointsman.kube.kinds import OptionalKinds, look
+from pointsman.kube.kinds import OptionalKinds
 from pointsman.kube.lease import Lease, LeaseLost
 from pointsman.kube.queue import RESYNC_SECONDS, Again, RetryLater, WorkQueue
 from pointsman.kube.resources import BACKENDS, CONFIG_MAPS, OPTIONAL, PODS, ROUTES, Obj, Resource
@@ -70,11 +70,11 @@ class Operator:
         self._config_maps = SecretWatch(connection, partial(self._named_changed, BundleKind.CONFIG_MAP), CONFIG_MAPS)
         cache = Cache()
         watched = tuple(namespaces) or settings.namespaces
-        kinds = OptionalKinds(lambda kind: look(connection, kind, watched), lambda kind: self._watcher.add(kind))
+        self._kinds = OptionalKinds(connection, self._client, cache, watched, self._changed)
         self._context = Context(
-            self._client, cache, settings, self._secrets, self._config_maps, kinds, instance=self._identity
+            self._client, cache, settings, self._secrets, self._config_maps, self._kinds, instance=self._identity
         )
-        self._watcher = Watcher(connection, self._client, cache, watched, self._changed, on_gone=kinds.gone)
+        self._watcher = Watcher(connection, self._client, cache, watched, self._changed)
         self._backends = BackendController(self._context)
         self._reports = Reports(self._context, lambda key, after: self._queue.add(key, after), self._backends.scaling)
         self._routes = RouteController(self._context)
@@ -116,6 +116,7 @@ class Operator:
         await self._reports.close()
         await self._secrets.close()
         await self._config_maps.close()
+        await self._kinds.close()
         return 0
 
     async def _work(self) -> None:
@@ -130,7 +131,7 @@ class Operator:
             try:
                 await self._watcher.list_all()
                 for kind in OPTIONAL:
-                    await self._context.kinds.missing(kind)
+                    await self._kinds.missing(kind)
             except* NotFound:
                 log.warning("the CustomResourceDefinitions of Pointsman are missing: install them")
             except* ApiError as errors:

@@ -36,6 +36,8 @@ PREDECESSOR_SECONDS = 2.0
 LOOK = "it is time to look for a change"
 ASKED = "asked for"
 """Why a pull is made anew."""
+KIND_SECONDS = 10.0
+"""How soon to look again for a kind that the cluster has not got."""
 CLAIM_SECONDS = 30.0
 """How soon to look again for a claim or a foreign object: neither is watched."""
 
@@ -124,7 +126,7 @@ def plan(seen: Observed) -> Plan:
         message = f"PersistentVolumeClaim {existing} does not exist: create it, or {otherwise}"
         return Plan(problem=Problem(Reason.CLAIM_MISSING, message), again=CLAIM_SECONDS)
     if seen.no_groups:
-        return Plan(problem=Problem(Reason.NO_LEADER_WORKER_SETS, seen.no_groups), store=store, again=CLAIM_SECONDS)
+        return Plan(problem=Problem(Reason.NO_LEADER_WORKER_SETS, seen.no_groups), store=store, again=KIND_SECONDS)
     if backend.spec.pods_of_a_replica > 1 and isinstance(store, Store) and store.one_node:
         message = (
             f"PersistentVolumeClaim {store.claim} cannot be ReadWriteMany, and spec.vllm.nodes asks for pods on several"

@@ -1,9 +1,9 @@
 """Watching the cluster: kopf as the watcher, nothing more.
 
-Decided here: what is watched (our two kinds, and everything that carries our label, of kinds of others too that need
-not be there), how kopf is set up for it, that it starts anew when such a kind comes or goes, and when a whole list is
-due: kopf is no informer, deletions during a gap are never reported, so a relist of its own (events without a type) and
-a timer make us list the kind and replace what we know. Not here: what a change means (`controllers/keys.py`).
+Decided here: what is watched (our two kinds, and everything that carries our label), how kopf is set up for it, and
+when a whole list is due: kopf is no informer, deletions during a gap are never reported, so a relist of its own (events
+without a type) and a timer make us list the kind and replace what we know. Not here: what a change means
+(`controllers/keys.py`).
 
 kopf runs in a thread with a loop of its own: it takes every task of its loop for its own when it ends, and it may end
 (an API server that answers 500 for a minute) and be started again without anything else being touched.
@@ -12,7 +12,6 @@ kopf runs in a thread with a loop of its own: it takes every task of its loop fo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import threading
@@ -24,7 +23,7 @@ import kopf
 from pointsman.api import meta
 from pointsman.kube.cache import Cache
 from pointsman.kube.client import ApplyClient
-from pointsman.kube.connect import ApiError, Connection, Forbidden, NotFound
+from pointsman.kube.connect import ApiError, Connection
 from pointsman.kube.queue import JITTER, RESYNC_SECONDS
 from pointsman.kube.resources import OURS, OWNED_SELECTOR, WATCHED, Obj, Resource
 
@@ -33,7 +32,6 @@ log = logging.getLogger(__name__)
 RELIST_AFTER_SECONDS = 1.0
 """kopf's relist gives one event an object: wait for the last of them, then list once."""
 RESTART_SECONDS = 2.0
-LOOK_AGAIN_SECONDS = 30.0
 SPARE_CONNECTIONS = 6
 
 
@@ -56,20 +54,14 @@ class Watcher:
         namespaces: Sequence[str],
         on_change: OnChange,
         resources: Sequence[Resource] = WATCHED,
-        on_gone: Callable[[Resource], None] = lambda _: None,
     ) -> None:
-        """`namespaces`: empty for the whole cluster. `on_change` is called in the caller's loop, after the cache;
-        `on_gone` when a kind that was added is not there any more."""
+        """`namespaces`: empty for the whole cluster. `on_change` is called in the caller's loop, after the cache."""
         self._connection = connection
         self._client = client
         self._cache = cache
         self._namespaces = tuple(namespaces)
         self._on_change = on_change
         self._resources = tuple(resources)
-        self._on_gone = on_gone
-        self._added: tuple[Resource, ...] = ()
-        self._anew = threading.Event()
-        """kopf is to start anew."""
         self._relist: dict[Resource, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -86,28 +78,6 @@ class Watcher:
             for obj in self._cache.replace(resource, items, version, namespace):
                 self._on_change(resource, obj)
 
-    async def add(self, resource: Resource) -> None:
-        """Watches a kind that need not be there, from now on. Raises `ApiError`."""
-        await self.list_one(resource)
-        if resource not in self._added:
-            self._added += (resource,)
-            self._anew.set()
-
-    async def _look_again(self) -> None:
-        """kopf ends when a kind that it watches is gone: then it is not watched any more."""
-        for resource in self._added:
-            try:
-                await self.list_one(resource)
-            except (NotFound, Forbidden):
-                log.info("%s.%s are gone: they are not watched any more", resource.plural, resource.group)
-                self._added = tuple(r for r in self._added if r is not resource)
-                self._on_gone(resource)
-                for obj in self._cache.all(resource):
-                    if self._cache.remove(resource, obj):
-                        self._on_change(resource, obj)
-            except ApiError:
-                continue
-
     async def run(self) -> None:
         """Watches until cancelled."""
         stop = threading.Event()
@@ -119,13 +89,11 @@ class Watcher:
             # What vanished between our first list and kopf's own.
             await asyncio.sleep(2 * RELIST_AFTER_SECONDS)
             while True:
-                await self._look_again()
                 for resource in self._resources:
                     self._list_later(resource, 0.0)
                 await asyncio.sleep(RESYNC_SECONDS * (1.0 + JITTER * random.random()))
         finally:
             stop.set()
-            self._anew.set()
             for handle in self._relist.values():
                 handle.cancel()
             for task in self._tasks:
@@ -161,28 +129,24 @@ class Watcher:
 
     def _watch_for_ever(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         while not stop.is_set():
-            self._anew.clear()
             try:
-                asyncio.run(self._watch(loop, (*self._resources, *self._added)))
+                asyncio.run(self._watch(loop, stop))
             except (Exception, asyncio.CancelledError) as error:
                 log.warning("watching broke off, starting again: %s", error)
-            if not self._anew.is_set():
-                stop.wait(RESTART_SECONDS)
-                with contextlib.suppress(Exception):
-                    asyncio.run_coroutine_threadsafe(self._look_again(), loop).result(LOOK_AGAIN_SECONDS)
+            stop.wait(RESTART_SECONDS)
 
-    async def _watch(self, loop: asyncio.AbstractEventLoop, resources: Sequence[Resource]) -> None:
+    async def _watch(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
-        _configure(settings, resources)
-        streams = len(resources) * max(1, len(self._namespaces))
+        _configure(settings, self._resources)
+        streams = len(self._resources) * max(1, len(self._namespaces))
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
             session = self._connection.open_session(streams + SPARE_CONNECTIONS)
             return kopf.AiohttpSession(server=self._connection.server, aiohttp_session=session)
 
-        for resource in resources:
+        for resource in self._resources:
             self._listen(registry, resource, loop)
         await kopf.operator(
             registry=registry,
@@ -192,7 +156,7 @@ class Watcher:
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            stop_flag=self._anew,
+            stop_flag=stop,
         )
 
     def _listen(self, registry: kopf.OperatorRegistry, resource: Resource, loop: asyncio.AbstractEventLoop) -> None:
