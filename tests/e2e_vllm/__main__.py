@@ -48,7 +48,7 @@ def page(run: Run, when: datetime.date) -> str:
             for name, result, s in run.results
         ),
         "",
-        "`tests/e2e_vllm/test_vllm.py` has each of them. The tier is not part of `make e2e`: its image has 2.8 GB, and",
+        "`tests/e2e_vllm` has each of them. The tier is not part of `make e2e`: its image has 2.8 GB, and",
         "a vLLM takes a minute to start on such a machine.",
         "",
     ]

@@ -16,10 +16,8 @@ from pointsman.api.options.vllm import Dtype, VllmOptions
 from pointsman.engines import loadable
 from pointsman.engines.base import TMP, Manifest, Scratch, model_path
 from pointsman.engines.flags import clash, literal, reserved
-from pointsman.engines.server import server
-=======
 from pointsman.engines.groups import LEADER_ADDRESS, WORKER_INDEX
->>>>>>> 07a9136 (vLLM over several nodes: vllm.nodes makes a replica a group of pods, run by a LeaderWorkerSet where the cluster has them)
+from pointsman.engines.server import server
 
 PORT = 8000
 HOME = "/home/pointsman"
@@ -80,11 +78,8 @@ class Vllm:
 
     runs_pods = True
     reads_files = True
-<<<<<<< HEAD
     loads = loadable.CHECKPOINT
-=======
     worker_flags = ("--headless",)
->>>>>>> 07a9136 (vLLM over several nodes: vllm.nodes makes a replica a group of pods, run by a LeaderWorkerSet where the cluster has them)
 
     def port(self, spec: LLMBackendSpec) -> int:
         return PORT
@@ -108,7 +103,6 @@ class Vllm:
     def container(self, spec: LLMBackendSpec, image: str) -> Manifest:
         (model,) = spec.models
         served = ["serve", model_path(model), "--served-model-name", model.name, "--port", str(PORT)]
-<<<<<<< HEAD
         env = OURS | _logging(spec) | (RUN_TIME if model.adapters else {})
         args = [*served, *_arguments(spec)]
         out = server(self, spec, image, health="/health", env=env, command=["vllm"], args=args)
