@@ -122,7 +122,7 @@ def source(recipe: GoRecipe) -> Path:
 
     Raises BuildFailed.
     """
-    module = recipe.package.partition("/cmd/")[0]
+    module = recipe.package.partition("/cmd")[0]
     command = [go.ensure(), "mod", "download", "-json", f"{module}@{recipe.version}"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     if done.returncode:

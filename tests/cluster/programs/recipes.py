@@ -139,7 +139,7 @@ def recipes() -> Mapping[str, Recipe]:
             "lws",
             "sigs.k8s.io/lws/cmd",
             LWS_VERSION,
-            module=LWS_MODULE,
+            in_place=True,
             files=("config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml", "config/webhook/manifests.yaml"),
             cold_seconds=70,
         ),
