@@ -15,8 +15,8 @@ from tests.cluster.cluster import Cluster
 from tests.operator import paper
 from tests.operator.bench import Bench, condition, ollama, says
 from tests.operator.conftest import eventually
+from tests.operator.hands import PULLED, change, job_ended, pull_pod
 from tests.operator.process import OperatorProcess
-from tests.operator.test_backend import PULLED, change, job_ended, pull_pod
 from tests.operator.test_process import get, turns
 from tests.support import leader_worker_sets
 
