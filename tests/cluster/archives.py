@@ -12,11 +12,10 @@ import tarfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from tests.cluster import cache
+from tests.cluster import cache, programs
 from tests.cluster.node import PAUSE_IMAGE
 
 _OCI = "application/vnd.oci.image."
-_CTR = ("ctr", "--namespace", "k8s.io")
 
 
 def pause_archive(program: Path) -> Path:
@@ -34,7 +33,8 @@ def import_archive(socket: Path, archive: Path) -> None:
     Raises RuntimeError.
     """
     present = frozenset(_ctr(socket, "content", "ls", "--quiet").stdout.split())
-    command = [*_CTR, "--address", str(socket), "images", "import", "-"]
+    # Not by the transfer service, which wants all layers in the archive.
+    command = [*_ctr_command(socket), "images", "import", "--local", "-"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if process.stdin is None or process.stdout is None:
         raise AssertionError("asked for pipes")
@@ -96,8 +96,13 @@ def containerd_answers(socket: Path) -> Callable[[], bool]:
     return answers
 
 
+def _ctr_command(socket: Path) -> list[str]:
+    """containerd's own client, in kubelet's namespace of it."""
+    return [str(programs.ensure(["ctr"])["ctr"]), "--namespace", "k8s.io", "--address", str(socket)]
+
+
 def _ctr(socket: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*_CTR, "--address", str(socket), *arguments]
+    command = [*_ctr_command(socket), *arguments]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 

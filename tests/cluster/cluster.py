@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.cluster import archives, images, kind_images, programs
+from tests.cluster import archives, images, kind_images, node, programs
 from tests.cluster.namespaces import Namespaces
 from tests.cluster.plan import HOST_NAME, NODE, Profile, state_folder
 
@@ -67,6 +67,11 @@ class Cluster:
         else:
             archive = images.archive_of(image) if isinstance(image, str) else image
             archives.import_archive(self.containerd_socket, archive)
+
+    def allow_plain_http(self, registry: str) -> None:
+        """Let the node pull from this registry (``host:port``) without TLS; where the provider is ``processes``."""
+        self._inside()
+        node.allow_plain_http(state_folder(self.name), registry)
 
     def set_extended_resource(self, resource: str, count: int, node: str | None = None) -> None:
         """Let a node offer ``count`` of an extended resource such as ``nvidia.com/gpu``; 0 takes them away."""

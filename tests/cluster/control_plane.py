@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.cache import REPOSITORY
@@ -16,8 +16,8 @@ _ETCD = "http://127.0.0.1:2379"
 _UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 
 
-def start_api_server(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) -> None:
-    """Start etcd and the API server; it retries until etcd listens."""
+def start_api_server(plan: Plan, inside: Namespaces, programs: Mapping[str, Path], further: Sequence[str] = ()) -> None:
+    """Start etcd and the API server, with further flags; it retries until etcd listens."""
     pki = plan.state / "pki"
     inside.start(
         "etcd",
@@ -62,6 +62,7 @@ def start_api_server(plan: Plan, inside: Namespaces, programs: Mapping[str, Path
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'service-accounts.pub'}",
             f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
+            *further,
         ],
     )
 

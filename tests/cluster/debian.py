@@ -20,7 +20,6 @@ CONTROL_PLANE: Mapping[str, str] = {
     "/usr/include/stdlib.h": "libc6-dev",
 }
 NODE: Mapping[str, str] = {
-    "containerd": "containerd",
     "runc": "runc",
     "iptables": "iptables",
     "/usr/lib/cni/bridge": "containernetworking-plugins",

@@ -19,7 +19,7 @@ _MEMORY_FOR_IMAGES = 6 * 2**30
 """Bytes of available memory from which on images (under 1 GiB) are kept in memory instead of on the disk."""
 
 
-def start_containerd(plan: Plan, inside: Namespaces) -> None:
+def start_containerd(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) -> None:
     """Start containerd; its images and containers live in the cluster's state folder."""
     folder = plan.state / "containerd"
     cni = folder / "cni"
@@ -33,7 +33,10 @@ def start_containerd(plan: Plan, inside: Namespaces) -> None:
     config = folder / "config.toml"
     config.write_text(_containerd_config(plan, folder, cni))
     (cni / "10-bridge.conflist").write_text(json.dumps(_cni_config(plan), indent=1))
-    inside.start("containerd", ["containerd", "--config", str(config)])
+    # It finds its shim, and that finds runc, by name.
+    shim = programs["containerd-shim-runc-v2"].parent
+    path = f"{shim}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    inside.start("containerd", [str(programs["containerd"]), "--config", str(config)], {"PATH": path})
 
 
 def start_kubelet(plan: Plan, inside: Namespaces, programs: Mapping[str, Path]) -> None:
@@ -97,34 +100,42 @@ def _available_memory() -> int:
     return 0
 
 
+def allow_plain_http(state: Path, registry: str) -> None:
+    """Let containerd pull from this registry (``host:port``) without TLS. It looks there at each pull."""
+    folder = _registries(state) / registry
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hosts.toml").write_text(f'[host."http://{registry}"]\n  capabilities = ["pull", "resolve"]\n')
+
+
+def _registries(state: Path) -> Path:
+    return state / "containerd" / "certs.d"
+
+
 def _containerd_config(plan: Plan, folder: Path, cni: Path) -> str:
     return f"""\
-version = 2
+version = 3
 root = "{folder / "root"}"
 state = "{folder / "state"}"
-disabled_plugins = [
-  "io.containerd.snapshotter.v1.btrfs",
-  "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper",
-]
 
 [grpc]
   address = "{plan.containerd_socket}"
 
-[plugins."io.containerd.grpc.v1.cri"]
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{snapshotter(plan.state)}"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{PAUSE_IMAGE}"
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "{_registries(plan.state)}"
+
+[plugins."io.containerd.cri.v1.runtime"]
   # Without CAP_SYS_RESOURCE a process may not lower its OOM score, and runc would fail on every sandbox with
   # "can't get final child's PID from pipe: EOF".
   restrict_oom_score_adj = true
-  sandbox_image = "{PAUSE_IMAGE}"
   # No AppArmor tools are needed for what the tests look at, and not every kernel has it.
   disable_apparmor = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter(plan.state)}"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
 """
 
 

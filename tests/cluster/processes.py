@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cluster import (
@@ -73,8 +73,9 @@ def silent_daemons(running: Plan) -> list[str]:
     return [daemon for daemon in _DAEMONS[running.profile] if inside is None or not inside.alive(daemon)]
 
 
-def up(name: str, profile: Profile) -> Plan:
-    """Begin a cluster, after removing what an interrupted one of this name left. Returns when it is Ready.
+def up(name: str, profile: Profile, api_flags: Sequence[str] = ()) -> Plan:
+    """Begin a cluster, after removing what an interrupted one of this name left. Returns when it is Ready. `api_flags`:
+    further ones of the API server.
 
     A running one of the same profile, with every daemon alive, is returned as it is. Raises NotReady, RuntimeError.
     """
@@ -92,7 +93,7 @@ def up(name: str, profile: Profile) -> Plan:
         _end(name)
         planned = _reserve(name, profile)
         try:
-            _begin(planned, built)
+            _begin(planned, built, api_flags)
         except BaseException:
             # Logs are what the reader of a failure needs; the next `up` or a `down` removes them.
             procs.end(keeper_file(planned.state))
@@ -106,15 +107,15 @@ def down(name: str) -> None:
         _end(name)
 
 
-def _begin(planned: Plan, built: dict[str, Path]) -> None:
+def _begin(planned: Plan, built: dict[str, Path], api_flags: Sequence[str]) -> None:
     full = planned.profile == "full"
     dns.write_resolv_conf(planned)
     pki.make(planned)
     inside = Namespaces.create(planned.state)
     network.connect(planned, inside)
-    control_plane.start_api_server(planned, inside, built)
+    control_plane.start_api_server(planned, inside, built, api_flags)
     if full:
-        node.start_containerd(planned, inside)
+        node.start_containerd(planned, inside, built)
     api = Api(planned.api, planned.state / "pki")
     _until(inside, "apiserver", "the API server to be ready", lambda: api.ready())
     # Only now: the controller manager gives up at once while its own permissions are not there yet.

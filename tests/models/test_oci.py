@@ -127,6 +127,21 @@ async def test_the_only_gguf_has_a_name_that_is_known_before(docker_registry: Do
     assert (store / gguf(source, None)).read_bytes() == GGUF
 
 
+async def test_a_path_names_the_file_or_the_folder_that_is_loaded(docker_registry: DockerRegistry, store: Path) -> None:
+    names = ("a/one.gguf", "a/two.gguf", "b/config.json")
+    layers = [({"mediaType": TAR, "annotations": {TITLE: n}}, GGUF if n[0] == "a" else b"{}") for n in names]
+    docker_registry.push("team/several", "1", layers)
+    file = await pull_oci(docker_registry.host, "team/several:1/a/two.gguf", store)
+    assert (store / file.path).read_bytes() == GGUF
+    assert file.path.endswith("/a/two.gguf")
+    folder = await pull_oci(docker_registry.host, "team/several:1/b", store)
+    assert content(store / folder.path) == {"config.json": b"{}"}
+    assert folder.fetched_bytes == 0, "it is the same artefact"
+    with pytest.raises(PullError, match="there is no a/t in it") as caught:
+        await pull_oci(docker_registry.host, "team/several:1/a/t", store)
+    assert caught.value.reason is PullReason.NOT_A_MODEL
+
+
 async def test_a_pin_is_had_after_the_tag_moved_on(docker_registry: DockerRegistry, store: Path) -> None:
     first = docker_registry.push("team/moving", "1", ORAS)
     second = docker_registry.push("team/moving", "1", ORAS[:1])

@@ -77,6 +77,12 @@ def engine(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def image(name: str = "LlamaCpp", storage: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:
+    """A backend with one model that is an image."""
+    models = [{"name": "m", "source": "oci://r.test/m:1", **model}]
+    return engine(name, models=models, storage={"mode": "Image", **(storage or {})})
+
+
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 DURATION = "must be a duration such as 500ms, 5s, 2m or 1h30m"
 QUANTITY = "must be a quantity such as 500m, 512Mi or 100Gi"
@@ -602,6 +608,26 @@ CASES = [
         ollama(models=[{"name": "a", "source": "ollama://a:1", "refresh": "OnChange"}], storage={"mode": "PerPod"}),
         "refresh belongs to storage.mode Shared",
     ),
+    Case("models that are images", image()),
+    Case("images with adapters", image("VLLM", adapters=[{"name": "l", "source": "oci://r.test/l:1/sql"}])),
+    Case(
+        "an adapter that is no image",
+        image("VLLM", adapters=[{"name": "l", "source": "hf://org/l"}]),
+        "each needs a source that starts with oci://",
+    ),
+    Case("images in plain text", image(source="oci+http://r.test/m:1"), "each needs a source that starts with oci://"),
+    Case("an image of a Hub", image(source="hf://org/m/m.gguf"), "each needs a source that starts with oci://"),
+    Case(
+        "an image of none of ours",
+        engine("Custom", models=[{"name": "m"}], storage={"mode": "Image"}),
+        "each needs a source that starts with oci://",
+    ),
+    Case("an image with a Secret", image(secretRef={"name": "s"}), "credentials stand in imagePullSecrets"),
+    Case("refresh of an image", image(refresh="OnChange"), "with Image each node pulls what there is"),
+    Case("size of images", image(storage={"size": "1Gi"}), "remove size and storageClassName"),
+    Case("storage class of images", image(storage={"storageClassName": "a"}), "remove size and storageClassName"),
+    Case("a claim of images", image(storage={"existingClaim": "c"}), "existingClaim belongs to mode Shared"),
+    Case("images that are retained", image(storage={"retain": True}), "accessMode and retain belong to mode Shared"),
     Case("limits", external(limits={"maxInFlight": 16, "maxQueued": 0, "queueTimeout": "2s"})),
     Case("queue of a limit that follows from the engine", ollama(ollama={"parallel": 2}, limits={"maxQueued": 8})),
     Case("queue without a limit", external(limits={"maxQueued": 8}), "set limits.maxInFlight"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,10 @@ def program() -> Path:
 class DockerRegistry(ServerProgram):
     """The server, on a folder of this machine."""
 
-    def __init__(self, root: Path, port: int, bind: str = "127.0.0.1") -> None:
+    def __init__(self, root: Path, port: int, bind: str = "127.0.0.1", *, htpasswd: str = "") -> None:
+        """`htpasswd`: who may ask, one line `name:bcrypt` each; anybody when empty."""
         super().__init__()
-        self.root, self.port, self._bind = root, port, bind
+        self.root, self.port, self._bind, self._htpasswd = root, port, bind, htpasswd
 
     @property
     def host(self) -> str:
@@ -43,10 +47,13 @@ class DockerRegistry(ServerProgram):
         config = self.root / "config.yml"
         settings = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": str(self.root / "data")}},
             "http": {"addr": f"{self._bind}:{self.port}"},
         }
+        if self._htpasswd:
+            (self.root / "htpasswd").write_text(self._htpasswd)
+            settings["auth"] = {"htpasswd": {"realm": "test", "path": str(self.root / "htpasswd")}}
         config.write_text(json.dumps(settings))
         return [program(), "serve", str(config)]
 
@@ -55,9 +62,29 @@ class DockerRegistry(ServerProgram):
 
     def answers(self) -> bool:
         try:
-            return httpx.get(f"http://{self.host}/v2/").status_code == 200
+            return httpx.get(f"http://{self.host}/v2/").status_code in (200, 401)
         except httpx.TransportError:
             return False
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It is gone meanwhile."""
+        self._end()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def output(self) -> Path:
+        return self._log
+
+    @property
+    def _log(self) -> Path:
+        return self.root / "access.log"
+
+    def asked(self) -> list[str]:
+        """The requests so far, as `GET /v2/…`."""
+        return re.findall(r'"([A-Z]+ /v2/\S*) HTTP/', self._log.read_text())
 
     def push(self, repository: str, tag: str, layers: list[tuple[dict[str, Any], bytes]], **manifest: Any) -> str:
         """An artefact of these layers (descriptor's further fields, bytes); returns its manifest's digest."""

@@ -32,11 +32,16 @@ class ServerProgram(ABC):
         """What is set beside this process's own."""
         return {}
 
+    def output(self) -> Path:
+        """Where what it prints is kept."""
+        return Path(os.devnull)
+
     def __enter__(self) -> Self:
-        silent = subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            [*self.command()], env={**os.environ, **self.environment()}, stdout=silent, stderr=silent
-        )
+        command = [*self.command()]
+        with self.output().open("ab") as kept:
+            self._process = subprocess.Popen(
+                command, env={**os.environ, **self.environment()}, stdout=kept, stderr=subprocess.DEVNULL
+            )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             assert self._process.poll() is None, f"{type(self).__name__} ended"

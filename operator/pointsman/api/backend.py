@@ -190,8 +190,21 @@ class LLMBackendSpec(ApiModel):
         ),
         Rule(
             "!has(self.storage) || self.storage.mode == 'Shared' || self.models.all(m, m.refresh == 'Never')",
-            "refresh belongs to storage.mode Shared: with PerPod each pod pulls what there is at its start",
-            lambda s: not s.fills_pods or all(m.refresh is Refresh.NEVER for m in s.models),
+            "refresh belongs to storage.mode Shared: with PerPod each pod, with Image each node pulls what there is",
+            lambda s: (
+                s.storage_or_default.mode is StorageMode.SHARED or all(m.refresh is Refresh.NEVER for m in s.models)
+            ),
+        ),
+        Rule(
+            "!has(self.storage) || self.storage.mode != 'Image' || self.models.all(m, has(m.source)"
+            " && m.source.startsWith('oci://') && !has(m.secretRef)"
+            " && (!has(m.adapters) || m.adapters.all(a, a.source.startsWith('oci://'))))",
+            "with storage.mode Image nodes pull the models as images: each needs a source that starts with oci://, and"
+            " credentials stand in imagePullSecrets, not in secretRef",
+            lambda s: (
+                not s.mounts_images
+                or all((m.source or "").startswith("oci://") and m.secret_ref is None for m in s.served)
+            ),
         ),
         Rule(
             "self.engine == 'External' || (has(self.storage) && has(self.storage.accessMode) ?"
@@ -298,6 +311,11 @@ class LLMBackendSpec(ApiModel):
     def fills_pods(self) -> bool:
         """Has each pod a store of its own?"""
         return self.storage_or_default.mode is StorageMode.PER_POD
+
+    @property
+    def mounts_images(self) -> bool:
+        """Are the models images that nodes keep?"""
+        return self.storage_or_default.mode is StorageMode.IMAGE
 
     @property
     def storage_or_default(self) -> Storage:

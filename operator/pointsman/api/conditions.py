@@ -99,6 +99,8 @@ class Reason(StrEnum):
     CONTAINER_CONFIG = "ContainerConfigError"
     POD_REFUSED = "PodRefused"
     """The API server refuses the pod itself: quota, Pod Security, an admission webhook."""
+    NO_IMAGE_VOLUMES = "NoImageVolumes"
+    """The cluster or its nodes cannot mount images: `storage.mode: Image` needs that."""
     NOT_READY = "NotReady"
     # pulls (the words of `models.errors.PullReason`)
     PULL_FAILED = "PullFailed"

@@ -19,6 +19,7 @@ _COMMANDS = {
     "operator": "pointsman.cli.operator",
     "pull": "pointsman.cli.pull",
     "wait-model": "pointsman.cli.wait_model",
+    "link-image": "pointsman.cli.link_image",
     "prune": "pointsman.cli.prune",
     "rm": "pointsman.cli.rm",
 }

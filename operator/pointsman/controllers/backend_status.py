@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pointsman.api.backend_status import HealthStatus, LLMBackendStatus, ModelStatus
 from pointsman.api.conditions import BackendCondition, Condition, ConditionStatus, Reason
-from pointsman.controllers import own_pull_status
+from pointsman.controllers import image_status, own_pull_status
 from pointsman.controllers.causes import ENDS, Cause, pod_cause, refused_pod, root_cause
 from pointsman.controllers.children import selector_text
 from pointsman.controllers.conditions import Conditions, Verdict, timestamp, unix
@@ -23,7 +23,7 @@ from pointsman.controllers.workload import is_group, progress
 from pointsman.domain.folding import bucket
 from pointsman.engines.base import PROGRESS_MARGIN, startup_seconds
 from pointsman.engines.drivers import DRIVERS
-from pointsman.engines.stores import OwnStore
+from pointsman.engines.stores import ImageStore, OwnStore
 from pointsman.kube.resources import name_of, uid_of
 
 _C = BackendCondition
@@ -89,6 +89,8 @@ def _served(seen: Observed) -> tuple[ModelStatus, ...]:
 def _views(seen: Observed, plan: Plan) -> tuple[ModelView, ...]:
     if isinstance(plan.store, OwnStore):
         return own_pull_status.views(seen)
+    if isinstance(plan.store, ImageStore):
+        return image_status.views(seen)
     out = []
     served = {m.name for m in seen.backend.spec.served}
     for pull in plan.pulls:

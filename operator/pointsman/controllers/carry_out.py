@@ -1,7 +1,7 @@
 """Carrying out a plan's steps, one call after the other. Whatever ends this in between, the next reconcile goes on.
 
-Invariant: before something is written that is not known to be ours, it is read; what belongs to somebody else is never
-written.
+Invariants: before something is written that is not known to be ours, it is read; what belongs to somebody else is never
+written. Pods without the volumes of their models are never started: an API server may drop those that it does not know.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 
 from pointsman.api.conditions import Reason
 from pointsman.api.objects import LLMBackend
+from pointsman.controllers import image_causes
 from pointsman.controllers.context import Context
 from pointsman.controllers.observed import Problem
 from pointsman.controllers.ownership import Whose, whose
@@ -62,8 +63,13 @@ async def _apply(context: Context, backend: LLMBackend, step: Apply) -> None:
         if live is not None and whose(live, backend) is Whose.FOREIGN:
             raise Refused(taken(live))
     log.info("applying %s %s: %s", manifest["kind"], name, step.why, extra={"namespace": namespace})
+    uid = uid_of(live) if live is not None else None
     try:
-        answer = await context.client.apply(manifest, uid=uid_of(live) if live is not None else None)
+        if image_causes.may_be_dropped(manifest, live):
+            tried = await context.client.try_apply(manifest, uid=uid)
+            if (lost := image_causes.dropped(manifest, tried)) is not None:
+                raise Refused(Problem(lost.reason, lost.sentence))
+        answer = await context.client.apply(manifest, uid=uid)
     except (Invalid, Forbidden) as error:
         raise Refused(refusal(manifest, error)) from error
     except NotFound as error:
@@ -90,5 +96,7 @@ async def _set_owners(context: Context, live: Obj, owners: tuple[Obj, ...], why:
 
 def refusal(manifest: Obj, error: ApiError) -> Problem:
     """The API server's own words, and what they are about."""
+    if (image := image_causes.refused(manifest, error.message)) is not None:
+        return Problem(image.reason, image.sentence)
     what = f"{manifest['kind']} {name_of(manifest)}"
     return Problem(Reason.APPLY_REFUSED, f"{what} was refused: {' '.join(error.message.split())[:600]}")

@@ -13,6 +13,8 @@ from typing import Any
 
 from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import unix
+from pointsman.controllers.image_causes import references, trouble, volume_trouble
+from pointsman.controllers.image_looks import is_look
 from pointsman.controllers.own_pulls import is_pull
 from pointsman.controllers.placing import GpuView, unschedulable
 from pointsman.controllers.readiness import condition, is_ready
@@ -78,10 +80,14 @@ def pod_cause(
             return Cause(Reason.VOLUME_UNBOUND, _volume(message, claim, events))
         return Cause(Reason.UNSCHEDULABLE, unschedulable(message, gpus))
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        if (image := trouble(container, references(pod))) is not None:
+            return Cause(image.reason, image.sentence)
         cause = _container(container)
-        if cause is not None and not (cause.reason is Reason.CRASH_LOOP and is_pull(container)):
-            return cause  # why a pull failed says the model's own status
+        if cause is not None and not (cause.reason is Reason.CRASH_LOOP and (is_pull(container) or is_look(container))):
+            return cause  # why a pull or a look failed says the model's own status
     for event in reversed(events.get(uid_of(pod), ())):
+        if (image := volume_trouble(str(event.get("message") or ""), references(pod))) is not None:
+            return Cause(image.reason, image.sentence)
         if event.get("reason") in _VOLUME_EVENTS:
             return Cause(Reason.VOLUME_UNBOUND, f"the volume cannot be mounted: {_short(event.get('message'))}")
         if event.get("type") == "Warning":

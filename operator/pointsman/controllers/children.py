@@ -24,7 +24,7 @@ from pointsman.controllers.workload import template as template_of
 from pointsman.engines.attached import claims
 from pointsman.engines.base import ALL, Driver, Worker, pod_template, rollout
 from pointsman.engines.groups import AFTER_START, group_name, group_spec
-from pointsman.engines.stores import VOLUME, AnyStore, OwnStore, Store
+from pointsman.engines.stores import VOLUME, AnyStore, ImageStore, OwnStore, Store
 from pointsman.kube.resources import LEADER_WORKER_SETS, Obj
 
 ENGINE_COMPONENT = "engine"
@@ -60,6 +60,8 @@ def store_of(backend: LLMBackend, claim: Obj | None, live: Obj | None = None) ->
     spec, storage = backend.spec, backend.spec.storage_or_default
     if not spec.has_sources:
         return None
+    if spec.mounts_images:
+        return ImageStore()
     theirs = users_claim(backend, live)
     if theirs is None:
         if spec.fills_pods:

@@ -34,10 +34,10 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
         status = next((s for s in statuses(pod) if s.get("name") == name), None)
         if status is None:
             continue
-        outcome = _outcome(status)
-        if outcome is not None and outcome.state == "Pulled":
-            done.append(outcome)
-        elif (view := _under_way(seen, pod, model, status, outcome)) is not None:
+        left = outcome(status)
+        if left is not None and left.state == "Pulled":
+            done.append(left)
+        elif (view := _under_way(seen, pod, model, status, left)) is not None:
             others.append(view)
     if not done and (missing := missing_secret(seen, model)):
         return without_secret(base, missing)
@@ -54,20 +54,20 @@ def _view(seen: Observed, model: Model, name: str) -> ModelView:
     return waiting(base, "Pending", "waiting", "each pod pulls its own before its engine starts, and none has begun")
 
 
-def _under_way(seen: Observed, pod: Obj, model: Model, status: Obj, outcome: PullOutcome | None) -> ModelView | None:
-    """How far one pod is; None when it has not begun. `outcome`: what its last run left."""
+def _under_way(seen: Observed, pod: Obj, model: Model, status: Obj, left: PullOutcome | None) -> ModelView | None:
+    """How far one pod is; None when it has not begun. `left`: by its last run."""
     base = {"name": model.name, "source": model.source or ""}
     runs = "running" in (status.get("state") or {})
     report = seen.reports.get(uid_of(pod))
     if runs and report is not None and report.source == model.source and report.progress.state != "Failed":
         return pulling(base, report.progress)
-    if outcome is not None:
-        return failed(base, outcome.reason, f"{outcome.message} (trying again)", permanent=outcome.permanent)
+    if left is not None:
+        return failed(base, left.reason, f"{left.message} (trying again)", permanent=left.permanent)
     return pulling(base, None) if runs else None
 
 
-def _outcome(status: Obj) -> PullOutcome | None:
-    """What its last run left."""
+def outcome(status: Obj) -> PullOutcome | None:
+    """What the last run of a container left."""
     for state in ("state", "lastState"):
         ended = (status.get(state) or {}).get("terminated") or {}
         try:

@@ -16,7 +16,7 @@ from pointsman.api.model import Model, Refresh
 from pointsman.api.objects import LLMBackend
 from pointsman.api.sources.error import SourceError
 from pointsman.api.sources.source import parse_source
-from pointsman.controllers import adapters, children, own_pulls, pull_job
+from pointsman.controllers import adapters, children, image_looks, own_pulls, pull_job
 from pointsman.controllers.conditions import unix
 from pointsman.controllers.drift import APPLIED_ANNOTATION, drift
 from pointsman.controllers.loaded import Loaded, loaded
@@ -27,7 +27,7 @@ from pointsman.controllers.workload import template
 from pointsman.engines import loadable
 from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
-from pointsman.engines.stores import AnyStore, OwnStore, Store
+from pointsman.engines.stores import AnyStore, ImageStore, OwnStore, Store
 from pointsman.kube.resources import Obj, annotations_of, is_deleting, name_of, owner_uids, uid_of
 from pointsman.models.outcome import PullOutcome
 
@@ -142,7 +142,7 @@ def plan(seen: Observed) -> Plan:
     pulling = _Draft()
     pulls = _pulls(seen, store, pulling)
     have = loaded(seen.workload, _contents(pulls)) if driver.reads_files else Loaded()
-    fills = own_pulls.containers(backend.spec.served, seen.settings, worker) if isinstance(store, OwnStore) else ()
+    fills = _fills(seen, store, worker)
     deployed = seen.workload
     if seen.outgoing is not None and whose(seen.outgoing, backend) is Whose.OURS and not is_deleting(seen.outgoing):
         # First, as both may need the same GPUs. The volume is not its, and stays.
@@ -213,10 +213,21 @@ def _worker(seen: Observed) -> Worker:
     return Worker(seen.settings.image, seen.settings.image_pull_policy)
 
 
+def _fills(seen: Observed, store: AnyStore | None, worker: Worker) -> list[Obj]:
+    """What each pod does for its models before its engine starts; nothing where Jobs do it."""
+    match store:
+        case OwnStore():
+            return own_pulls.containers(seen.backend.spec.served, seen.settings, worker)
+        case ImageStore():
+            return image_looks.containers(seen.backend.spec.served, worker)
+        case _:
+            return []
+
+
 def _pulls(seen: Observed, store: AnyStore | None, draft: _Draft) -> tuple[Pull, ...]:
-    """Those that Jobs make; pods with a store of their own fill it themselves (`own_pulls.py`)."""
+    """Those that Jobs make; pods with a store of their own fill it themselves (`_fills`)."""
     models = adapters.needed(seen.backend, seen.workload).spec.served
-    if isinstance(store, OwnStore):
+    if isinstance(store, OwnStore | ImageStore):
         return ()
     if store is None:
         return tuple(Pull(m, "") for m in models)

@@ -1,6 +1,7 @@
-"""What models bring along to pods beside the store: the Secret of a source, the claim that a model lies in. Pure.
+"""What models bring along to pods beside the store: the Secret of a source, the claim or the image that a model lies
+in. Pure.
 
-A Secret is mounted as a folder into containers that pull, and into no other. A claim is mounted read-only.
+A Secret is mounted as a folder into containers that pull, and into no other. Claims and images are mounted read-only.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from pointsman.api.model import Model
+from pointsman.api.sources.oci import OciSource
 from pointsman.api.sources.pvc import CLAIMS_PATH, SCHEME, PvcSource
 from pointsman.api.sources.source import parse_source
 
 Manifest = dict[str, Any]
 CREDENTIALS_PATH = "/var/run/pointsman/credentials"
+IMAGES_PATH = "/images"
+"""Where pods mount models that are images."""
 
 
 def secret_volumes(models: Iterable[Model]) -> list[Manifest]:
@@ -46,6 +50,32 @@ def claim_mounts(models: Iterable[Model]) -> list[Manifest]:
     ]
 
 
+def image_volumes(models: Iterable[Model]) -> list[Manifest]:
+    """The images that these models are, each once. Who has a digest is pulled when it is not there; for a tag
+    Kubernetes' own rule holds: `latest` is asked for at each start."""
+    return [{"name": _name("image", r), "image": {"reference": r}} for r in _references(models)]
+
+
+def image_mounts(models: Iterable[Model]) -> list[Manifest]:
+    """Of a container that reads these models."""
+    return [{"name": _name("image", r), "mountPath": image_path(r), "readOnly": True} for r in _references(models)]
+
+
+def image_path(reference: str) -> str:
+    """Where pods mount this image."""
+    return f"{IMAGES_PATH}/{_digest(reference)}"
+
+
+def image_reference(model: Model) -> str:
+    """The image that this model is; empty when it is none."""
+    source = parse_source(model.source) if model.source else None
+    return source.reference(model.digest) if isinstance(source, OciSource) else ""
+
+
+def _references(models: Iterable[Model]) -> list[str]:
+    return list(dict.fromkeys(filter(None, map(image_reference, models))))
+
+
 def claims(models: Iterable[Model]) -> list[str]:
     """The claims that models lie in (`pvc://`), each once."""
     sources = [parse_source(m.source) for m in models if m.source and m.source.startswith(SCHEME)]
@@ -54,4 +84,8 @@ def claims(models: Iterable[Model]) -> list[str]:
 
 def _name(kind: str, of: str) -> str:
     """A volume's name: an object's own may be too long for one."""
-    return f"{kind}-{hashlib.sha256(of.encode()).hexdigest()[:10]}"
+    return f"{kind}-{_digest(of)}"
+
+
+def _digest(of: str) -> str:
+    return hashlib.sha256(of.encode()).hexdigest()[:10]

@@ -24,8 +24,8 @@ from pointsman.api.sources.place import gguf, path
 from pointsman.api.sources.source import parse_source
 from pointsman.domain.formats import Format
 from pointsman.engines import gpus
-from pointsman.engines.attached import claim_mounts, claim_volumes, secret_volumes
-from pointsman.engines.stores import AnyStore, Store, volumes, without_store
+from pointsman.engines.attached import claim_mounts, claim_volumes, image_mounts, image_volumes, secret_volumes
+from pointsman.engines.stores import AnyStore, ImageStore, Store, volumes, without_store
 
 Manifest = dict[str, Any]
 
@@ -164,6 +164,7 @@ def pod_template(
             *(s.volume() for s in driver.scratch(spec)),
             *(secret_volumes(spec.served) if fills else ()),
             *claim_volumes(spec.served),
+            *(image_volumes(spec.served) if isinstance(store, ImageStore) else ()),
         ],
         **placement(spec, store),
     }
@@ -207,7 +208,8 @@ def mounts(driver: Driver, spec: LLMBackendSpec, *, read_only: bool = False, at:
         store["readOnly"] = True
     has_store = [store] if spec.has_sources else []
     scratch = ({"name": s.name, "mountPath": s.path} for s in driver.scratch(spec))
-    return [*has_store, *scratch, *claim_mounts(spec.served)]
+    images = image_mounts(spec.served) if spec.mounts_images else []
+    return [*has_store, *scratch, *claim_mounts(spec.served), *images]
 
 
 def model_path(model: Model, *, at: str = STORE_PATH) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.options.custom import CustomOptions
 from pointsman.domain.formats import Format
+from pointsman.engines.attached import IMAGES_PATH
 from pointsman.engines.base import TMP, Manifest, Scratch, model_path
 from pointsman.engines.flags import reserved
 from pointsman.engines.server import server
@@ -23,7 +24,10 @@ class Custom:
 
     def problem(self, spec: LLMBackendSpec) -> str | None:
         o = _options(spec)
-        taken = {o.model_mount: "modelMount"} if spec.has_sources else {}
+        taken = {IMAGES_PATH: "the models"} if spec.mounts_images else {}
+        if f"{o.model_mount}/".startswith(f"{IMAGES_PATH}/") and taken:
+            return f"spec.custom.modelMount: {IMAGES_PATH} is where images are mounted: choose another folder"
+        taken |= {o.model_mount: "modelMount"} if spec.has_sources else {}
         for path in (TMP.path, *o.writable):
             for other, what in taken.items():
                 if f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pointsman.api.model import Model
-from pointsman.api.sources.oci import OciSource
 from pointsman.api.sources.source import parse_source
 from pointsman.domain.formats import Format
 
@@ -25,15 +24,11 @@ def unfit(wanted: frozenset[Format], model: Model, found: Collection[str] | None
     if wanted == ADAPTER:
         return f"{model.source} has no adapter_config.json: write a source that is a folder with a LoRA adapter"
     if wanted == GGUF:
-        return f"{model.source} holds no GGUF file, or several, and engine LlamaCpp reads one: {_one_gguf(model)}"
+        return (
+            f"{model.source} holds no GGUF file, or several, and engine LlamaCpp reads one: write which, as in"
+            f" {parse_source(model.source or '')}/model.gguf"
+        )
     return (
         f"{model.source} has no config.json, and engine VLLM reads a folder with one beside its weights: write the"
         " source of such a folder, as hf://Qwen/Qwen3-8B is"
     )
-
-
-def _one_gguf(model: Model) -> str:
-    source = parse_source(model.source or "")
-    if isinstance(source, OciSource):
-        return "write the source of an artefact with one, or with one that is called model.gguf"
-    return f"write which, as in {source}/model.gguf"

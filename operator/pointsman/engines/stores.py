@@ -1,4 +1,5 @@
-"""Where the models of a backend's pods lie: one volume for all of them, or one that each pod fills for itself. Pure.
+"""Where the models of a backend's pods lie: one volume for all of them, one that each pod fills for itself, or images
+that the pod's node keeps. Pure.
 
 Decided here: the volume of a pod, and whether its pods must be on one node. Not here: who fills it
 (`controllers/pull_job.py`), what lies where in it (`api/sources/place.py`).
@@ -55,7 +56,18 @@ class OwnStore:
         return {"name": VOLUME, "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}
 
 
-AnyStore = Store | OwnStore
+@dataclass(frozen=True)
+class ImageStore:
+    """Models are images, each a volume of its own (`attached.py`). The store has only links to what was found in them,
+    so that an engine finds its models by the same paths as ever."""
+
+    mounted: ClassVar[bool] = True
+
+    def volume(self) -> dict[str, Any]:
+        return {"name": VOLUME, "emptyDir": {}}
+
+
+AnyStore = Store | OwnStore | ImageStore
 
 
 def volumes(store: AnyStore | None) -> list[dict[str, Any]]:

@@ -128,7 +128,10 @@ def slim(resource: Resource, obj: Obj) -> Obj:
     if resource is JOBS:
         out.pop("spec", None)
     elif resource is PODS:
-        out["spec"] = {k: v for k, v in (obj.get("spec") or {}).items() if k == "nodeName"}
+        spec = obj.get("spec") or {}
+        out["spec"] = {k: v for k, v in spec.items() if k == "nodeName"}
+        if images := [v for v in spec.get("volumes") or () if "image" in v]:
+            out["spec"]["volumes"] = images
     kept = _shared(out)
     assert isinstance(kept, dict)
     return kept

@@ -25,6 +25,10 @@ class ApplyClient(Protocol):
         object is expected to be new, and a field that somebody else set is a `Conflict`."""
         ...
 
+    async def try_apply(self, manifest: Obj, *, uid: str | None = None) -> Obj:
+        """What `apply` would make of it; nothing is changed."""
+        ...
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj | None: ...
 
     async def list(
@@ -68,8 +72,15 @@ class Client:
 
     async def apply(self, manifest: Obj, *, uid: str | None = None) -> Obj:
         self._count("apply")
+        return await self._apply(manifest, uid, {})
+
+    async def try_apply(self, manifest: Obj, *, uid: str | None = None) -> Obj:
+        self._count("try_apply")
+        return await self._apply(manifest, uid, {"dryRun": "All"})
+
+    async def _apply(self, manifest: Obj, uid: str | None, further: Mapping[str, str]) -> Obj:
         body = manifest
-        params = {"fieldManager": meta.FIELD_MANAGER}
+        params = {"fieldManager": meta.FIELD_MANAGER, **further}
         if uid is not None:
             params["force"] = "true"
             body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pointsman.api.sources.oci import OciSource
 from pointsman.api.sources.place import path
 from pointsman.api.sources.source import Source
 from pointsman.models.blob import File, Listed, folder_digest
@@ -101,6 +102,10 @@ class FolderErrand:
         digest = self._digest(digests)
         self._check_pin(digest)
         files = self._listed(digests)
+        if isinstance(self._source, OciSource) and not _has(files, self._source.path):
+            raise PullError(
+                PullReason.NOT_A_MODEL, f"{self._source}: there is no {self._source.path} in it; check the path."
+            )
         for file in files:
             check_model(self.pool.blob_path(file.digest), file.path)
         record = self._layout.publish(self._source, self._pin, digest, files, at)
@@ -137,3 +142,8 @@ class FolderErrand:
 
     def _published(self, record: FolderRecord) -> Published:
         return Published(digest=record.digest, total_bytes=record.total_bytes, path=path(self._source, self._pin))
+
+
+def _has(files: tuple[Listed, ...], path: str) -> bool:
+    """Is there a file or a folder at this path?"""
+    return not path or any(f"{file.path}/".startswith(f"{path}/") for file in files)

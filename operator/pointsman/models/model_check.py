@@ -16,7 +16,7 @@ from pointsman.models.gguf_extent import needed_bytes
 
 _MAX_HEADER = 100 << 20
 """What safetensors itself allows for a header."""
-_CONFIGS = ("config.json", "params.json", "adapter_config.json")
+CONFIGS = ("config.json", "params.json", "adapter_config.json")
 
 
 def check_model(file: Path, name: str) -> None:
@@ -38,8 +38,8 @@ def check_place(place: Path, name: str) -> int:
     files = [path for path in sorted(place.rglob("*")) if path.is_file()]
     for path in files:
         check_model(path, path.relative_to(place).as_posix())
-    if not any(path.name in _CONFIGS or path.name.endswith(".gguf") for path in files):
-        raise _no_model(f"{name} has neither {' nor '.join(_CONFIGS)} nor a GGUF file")
+    if not any(path.name in CONFIGS or path.name.endswith(".gguf") for path in files):
+        raise _no_model(f"{name} has neither {' nor '.join(CONFIGS)} nor a GGUF file")
     return sum(path.stat().st_size for path in files)
 
 

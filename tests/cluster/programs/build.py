@@ -104,7 +104,7 @@ def _build_go(recipe: GoRecipe, target: Path) -> None:
         folder = _headers() / "usr" / "include"
         environment["CGO_CXXFLAGS"] = f"{recipe.environment['CGO_CXXFLAGS']} -I{folder}"
     # Headers and sources are in content-keyed or module-cache folders, so -trimpath makes the result the same anywhere.
-    flags = ["-trimpath", "-ldflags", recipe.ldflags]
+    flags = ["-trimpath", "-ldflags", recipe.ldflags, *(["-tags", recipe.tags] if recipe.tags else [])]
     where = source(recipe) if recipe.in_place else recipe.module
     with cache.made_whole(target.parent) as fresh:
         if where:

@@ -50,8 +50,8 @@ def one(engine: str, source: str) -> dict[str, Any]:
          "model m: pvc://claim/a holds no GGUF file, or several, and engine LlamaCpp reads one: write which, as in"
          " pvc://claim/a/model.gguf"),
         (one("LlamaCpp", "oci://host.example/m"), [F.CHECKPOINT],
-         "model m: oci://host.example/m holds no GGUF file, or several, and engine LlamaCpp reads one: write the source"
-         " of an artefact with one, or with one that is called model.gguf"),
+         "model m: oci://host.example/m holds no GGUF file, or several, and engine LlamaCpp reads one: write which,"
+         " as in oci://host.example/m:latest/model.gguf"),
         (one("VLLM", "oci://host.example/m"), [F.GGUF_IN_FOLDER],
          "model m: oci://host.example/m has no config.json, and engine VLLM reads a folder with one beside its weights:"
          " write the source of such a folder, as hf://Qwen/Qwen3-8B is"),

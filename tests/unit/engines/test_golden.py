@@ -16,7 +16,7 @@ from tests.unit.controllers.cluster import SETTINGS, backend, observed, pod
 from pointsman.api.backend import LLMBackendSpec
 from pointsman.api.base import ApiModel
 from pointsman.api.objects import LLMBackend, ModelRoute
-from pointsman.controllers import children, own_pulls, pull_job
+from pointsman.controllers import children, image_looks, own_pulls, pull_job
 from pointsman.controllers.gateway_children import children as gateway_children
 from pointsman.controllers.plan_backend import plan
 from pointsman.domain.compiling import compile_table
@@ -24,7 +24,7 @@ from pointsman.domain.references import References
 from pointsman.domain.table import SecretValue
 from pointsman.engines.base import Worker
 from pointsman.engines.drivers import DRIVERS
-from pointsman.engines.stores import OwnStore, Store
+from pointsman.engines.stores import ImageStore, OwnStore, Store
 
 FOLDER = Path(__file__).parent / "golden"
 DIGEST = "sha256:" + "a" * 64
@@ -83,6 +83,10 @@ CUSTOM: dict[str, Any] = {
     "modelMount": "/data", "writable": ["/var/cache/engine", "/home/engine"],
 }  # fmt: skip
 TWO = [{"name": "m", "source": "hf://org/repo@v1"}, {"name": "n", "source": "hf://org/repo/n.gguf"}]
+IMAGES = [
+    {"name": "m", "source": "oci://registry.example/team/two:1/m-Q4_K_M.gguf"},
+    {"name": "n", "source": "oci://registry.example/team/two:1/n"},
+]
 OURS: dict[str, dict[str, Any]] = {
     "vllm": {"engine": "VLLM", "models": [HF[0] | {"adapters": LORA}], "gpu": {"count": 2}},
     "llamaCpp": {"engine": "LlamaCpp", "models": GGUF},
@@ -115,6 +119,21 @@ VARIANTS |= {
         "models": [{"name": "m", "source": "s3://models/llama", "secretRef": {"name": "s3"}}],
         "storage": {"mode": "PerPod"},
     },
+    "vllm-image": {
+        **OURS["vllm"],
+        "models": [
+            {
+                "name": "m",
+                "source": "oci://registry.example/team/m:1",
+                "digest": DIGEST,
+                "adapters": [{"name": "sql", "source": "oci://registry.example/team/loras:1/sql"}],
+            }
+        ],
+        "storage": {"mode": "Image"},
+        "imagePullSecrets": [{"name": "regcred"}],
+    },
+    "llamaCpp-image": OURS["llamaCpp"] | {"models": IMAGES[:1], "storage": {"mode": "Image"}},
+    "custom-image": OURS["custom"] | {"models": IMAGES, "storage": {"mode": "Image"}},
     "custom-without-models-of-ours": OURS["custom"] | {"models": [{"name": "m"}]},
 }
 BLOCK_CHANGES: dict[str, Any] = {
@@ -211,7 +230,8 @@ def rendered(of: LLMBackend) -> list[Any]:
     if isinstance(store, Store) and not existing:
         out.append(children.claim(of, None))
     worker = Worker(SETTINGS.image, "IfNotPresent")
-    fills = own_pulls.containers(of.spec.served, SETTINGS, worker) if isinstance(store, OwnStore) else ()
+    fills = own_pulls.containers(of.spec.served, SETTINGS, worker) if isinstance(store, OwnStore) else []
+    fills += image_looks.containers(of.spec.served, worker) if isinstance(store, ImageStore) else []
     out.append(children.workload(of, driver, image, store, worker, fills=fills))
     for model in of.spec.served:
         if isinstance(store, Store) and model.source:

@@ -23,6 +23,8 @@ PIN = "sha256:" + "a" * 64
         ("s3://models/team/tiny.gguf", "s3://models/team/tiny.gguf"),
         ("oci://Registry.example/team/m", "oci://registry.example/team/m:latest"),
         ("oci+http://reg:5000/m:v1", "oci+http://reg:5000/m:v1"),
+        ("oci://reg:5000/team/m:v1/sub/m.gguf", "oci://reg:5000/team/m:v1/sub/m.gguf"),
+        ("oci://reg/m:v1/sub/", "oci://reg/m:v1/sub"),
         ("pvc://claim/a/b/", "pvc://claim/a/b"),
     ],
 )
@@ -49,6 +51,7 @@ def test_a_source_is_written_as_it_is_meant(source: str, written: str) -> None:
         ("oci://registry/team/m@sha256:abc", "field `digest`"),
         ("oci://me@registry/team/m", "secretRef"),
         ("oci://registry", "repository"),
+        ("oci://registry/m:1/a/../b", "not a path in it"),
         ("oci://registry/Team", "repository"),
         ("pvc://claim", "pvc://claim/path"),
         ("pvc://Claim/x", "PersistentVolumeClaim"),

@@ -12,6 +12,7 @@ import hashlib
 
 from pointsman.api.sources.hf import HfSource
 from pointsman.api.sources.https import HttpsSource
+from pointsman.api.sources.oci import OciSource
 from pointsman.api.sources.pvc import CLAIMS_PATH, PvcSource
 from pointsman.api.sources.s3 import S3Source
 from pointsman.api.sources.source import Source
@@ -35,6 +36,8 @@ def path(source: Source, pin: str | None) -> str:
             return f"{CLAIMS_PATH}/{source.claim}/{source.path}"
         case HfSource() | HttpsSource() | S3Source() if source.file:
             return f"{folder(source, pin)}/{source.file}"
+        case OciSource() if source.path:
+            return f"{folder(source, pin)}/{source.path}"
         case _:
             return folder(source, pin)
 
