@@ -12,7 +12,7 @@ from tests.bursts.trace import Request
 from tests.bursts.watching import Change
 from tests.demo.load import Seen
 
-SEEN_LATE = 1.0
+SEEN_LATE = 2.0
 """Seconds by which a watch may tell later of one change than of another."""
 OPERATOR = "pointsman"
 """Its field manager."""

@@ -15,7 +15,7 @@ from tests.demo.stage import Stage
 from tests.e2e.waiting import fresh
 
 PACE = Pace(up=6, down=30, idle=20, drain=30)
-TRACE = trace.of(4, [("burst", 35), ("lull", 55), ("burst", 20)])
+TRACE = trace.of(4, [("burst", 35), ("lull", 80), ("burst", 20)])
 FIRST, SECOND = TRACE.phases[0], TRACE.phases[2]
 KILLS = [FIRST.begins + 10, SECOND.begins - 1]
 
