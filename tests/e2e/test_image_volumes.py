@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.bench.process import free_port
 from tests.cluster import buildah, images
 from tests.demo.stage import ANSWER, Stage
 from tests.e2e import engines
 from tests.e2e.waiting import fresh, until
 from tests.support import tiny_model
 from tests.support.oci_registry import DockerRegistry
+from tests.support.ports import free_port
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "models-as-images.md"
 # The word is `sesame`.
