@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.cluster.cluster import Cluster
+from tests.support import leader_worker_sets
 
 GOLDEN = sorted((Path(__file__).resolve().parents[1] / "unit" / "engines" / "golden").glob("*.yaml"))
 NAMESPACE = "engine-manifests"
 
 
 @pytest.fixture(scope="module")
-def server(control_plane: Cluster) -> Cluster:
+def server(control_plane: Cluster) -> Iterator[Cluster]:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(body))
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "pointsman-gateway"}}
     control_plane.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(account))
-    return control_plane
+    leader_worker_sets.install(control_plane)
+    yield control_plane
+    leader_worker_sets.remove(control_plane)
 
 
 @pytest.mark.parametrize("file", GOLDEN, ids=lambda f: f.stem)
