@@ -21,6 +21,8 @@ OLLAMA = f"localhost/ollama:{programs.recipes()['ollama'].version.lstrip('v')}"
 LLAMA_CPP = f"localhost/llama.cpp:{programs.recipes()['llama-server'].version}"
 KEDA, KEDA_ADAPTER = (f"localhost/{n}:{programs.recipes()[n].version.lstrip('v')}" for n in ("keda", "keda-adapter"))
 VLLM = f"localhost/vllm:{vllm_cpu.version()}-cpu"
+KEPT = 2
+"""Archives of a tag beside the newest."""
 
 DOCKERFILE = REPOSITORY / "images" / "Dockerfile"
 _DOCKERFILES = Path(programs.__file__).parent
@@ -100,7 +102,8 @@ def _bud(target: Path, tag: str, dockerfile: Path, context: Path, compiler: Call
 
 
 def _cached(tag: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The archive of this tag and key; older ones of the tag are removed when a new one is there."""
+    """The archive of this tag and key. When a new one is there, those of the tag that were not used of late
+    are removed: other checkouts may be at work with theirs."""
     name = tag.rpartition("/")[2].replace(":", "-")
     archive = cache.root() / "images" / name / key / f"{name}.tar"
     if archive.exists():
@@ -113,7 +116,8 @@ def _cached(tag: str, key: str, build: Callable[[Path], None]) -> Path:
             with cache.made_whole(archive.parent) as fresh:
                 build(fresh / archive.name)
             print(f"{tag} built in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
-            for other in archive.parent.parent.iterdir():
-                if other != archive.parent:
-                    shutil.rmtree(other)
+            others = [f for f in archive.parent.parent.iterdir() if f != archive.parent]
+            for other in sorted(others, key=lambda f: f.stat().st_mtime, reverse=True)[KEPT:]:
+                shutil.rmtree(other)
+        os.utime(archive.parent)
     return archive

@@ -24,6 +24,10 @@ from tests.support.hub import Hub
 
 GGUF = "demo/tiny-GGUF"
 LLAMA = "demo/tiny-llama"
+ADAPTER = "demo/tiny-lora"
+"""For `LLAMA`: with it the answer is " tick tock tick …"."""
+LONG = "demo/tiny-long"
+"""As `LLAMA`, but for contexts that take 8 KiB a token."""
 SECRET = "hub"
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference" / "engines"
 TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}<|assistant|>"
@@ -36,10 +40,14 @@ def hub(scene: Stage, root: Path) -> Iterator[Hub]:
     tiny_model.write(gguf, layers=4, ffn=2816, chat_template=TEMPLATE)
     llama = root / "llama"
     tiny_llama.write(llama, layers=4, ffn=8192)
+    tiny_llama.write_adapter(root / "lora", ffn=8192)
+    tiny_llama.write(root / "long", layers=32, context=1 << 18)
     host = scene.cluster.environment()["HOST_NAME"]
     with Hub(root / "hub", bind="0.0.0.0", cdn=scene.cluster.host_ip) as serving:
         serving.add(GGUF, {"tiny.gguf": gguf, "README.md": b"# Tiny"}, lfs=("tiny.gguf",))
         serving.add(LLAMA, {p.name: p for p in llama.iterdir()}, lfs=("model.safetensors",))
+        serving.add(ADAPTER, {p.name: p for p in (root / "lora").iterdir()}, lfs=("adapter_model.safetensors",))
+        serving.add(LONG, {p.name: p for p in (root / "long").iterdir()}, lfs=("model.safetensors",))
         literals = [f"--from-literal=HF_ENDPOINT=http://{host}:{serving.port}"]
         scene.kubectl("create", "secret", "generic", SECRET, *literals)
         yield serving

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.cluster import images
 from tests.demo.stage import ANSWER, Stage
-from tests.e2e import engines
+from tests.e2e import engines, replicas
 from tests.e2e.waiting import fresh, until
 
 MODEL = f"gguf-{os.getpid()}"
@@ -35,6 +35,7 @@ def scene(here: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
             ),
             engines.ollama(scene),
             engines.route("chat", ("gguf", MODEL), ("ollama", "tiny")),
+            engines.route("other", ("ollama", "tiny"), ("gguf", MODEL)),
         )  # fmt: skip
         for name in ("llmbackend/gguf", "llmbackend/ollama", "modelroute/chat"):
             scene.wait_ready(name, 180)
@@ -49,6 +50,12 @@ def test_from_its_yaml_to_a_streamed_answer(scene: Stage) -> None:
     assert (model["state"], model["digest"].startswith("sha256:"), model["sizeBytes"] > 50_000_000) == (
         "Pulled", True, True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "route", "spare"), [("gguf", "chat", "ollama"), ("ollama", "other", "gguf")])
+def test_from_none_to_one_to_three_to_none(scene: Stage, name: str, route: str, spare: str) -> None:
+    replicas.walk(scene, name, route, spare, 120)
+    replicas.back(scene, name, 120)
 
 
 def test_killed_nobody_notices_and_it_comes_back(scene: Stage) -> None:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support import tensors_file
+from tests.support.tensors_file import Tensor
 from tests.support.tiny_model import ANSWER, WORDS, successors
 
-__all__ = ["ANSWER", "LOOP_TEMPLATE", "TEMPLATE", "write"]
+__all__ = ["ANSWER", "LOOP_TEMPLATE", "TEMPLATE", "write", "write_adapter"]
 
 _ROLE = "{{ m.role if m.role in ('system', 'assistant') else 'user' }}"
 _TURNS = "{% for m in messages %}<|" + _ROLE + "|>{{ m.content }}{% endfor %}"
@@ -34,6 +34,8 @@ _SPECIAL = ("<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>", "
 _HEADS, _KV_HEADS, _HEAD_DIM = 2, 1, 64
 """vLLM's attention on a CPU knows no heads narrower than 32."""
 _WIDTH = _HEADS * _HEAD_DIM
+_RANK = 8
+"""Of the adapter; vLLM knows 1 and then nothing below it."""
 _ONE, _SURE = b"\x80\x3f", b"\xf0\x41"
 """1 and 30 in bfloat16, little-endian."""
 _CHUNK = 1 << 20
@@ -52,7 +54,43 @@ def write(folder: Path, *, layers: int = 2, ffn: int = 128, context: int = 2048,
         "clean_up_tokenization_spaces": False, "model_max_length": context, "chat_template": template,
     }  # fmt: skip
     _json(folder / "tokenizer_config.json", settings)
-    _weights(folder / "model.safetensors", tokens, layers, ffn)
+    tensors_file.write(folder / "model.safetensors", _tensors(tokens, layers, ffn))
+
+
+def write_adapter(folder: Path, *, ffn: int = 128) -> None:
+    """Write a LoRA adapter, as PEFT keeps it, for a model with that feed-forward: with it what came as <|assistant|> is
+    taken for <|loop|>, so that the answer is " tick tock tick …".
+
+    How: at <|assistant|>, and nowhere else, one unit of the first layer's feed-forward wakes, and it adds a hundred
+    times the embedding of <|loop|>."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": _RANK, "lora_alpha": _RANK, "lora_dropout": 0.0,
+        "bias": "none", "target_modules": ["gate_proj", "up_proj", "down_proj"], "fan_in_fan_out": False,
+        "modules_to_save": None, "use_rslora": False, "use_dora": False, "base_model_name_or_path": "tiny-llama",
+    }  # fmt: skip
+    _json(folder / "adapter_config.json", config)
+    tensors_file.write(folder / "adapter_model.safetensors", _adapter(ffn))
+
+
+def _adapter(ffn: int) -> Iterator[Tensor]:
+    seen, meant = _SPECIAL.index("<|assistant|>"), _SPECIAL.index("<|loop|>")
+    for name, wide, high, column, row in (
+        ("gate_proj", _WIDTH, ffn, seen, 0),
+        ("up_proj", _WIDTH, ffn, seen, 0),
+        ("down_proj", ffn, _WIDTH, 0, meant),
+    ):
+        block = f"base_model.model.model.layers.0.mlp.{name}."
+        yield f"{block}lora_A.weight", (_RANK, wide), _single(_RANK, wide, 0, column)
+        yield f"{block}lora_B.weight", (high, _RANK), _single(high, _RANK, row, 0)
+
+
+def _single(rows: int, columns: int, row: int, column: int) -> bytes:
+    """A matrix of zeros with a single one."""
+    out = bytearray(2 * rows * columns)
+    at = 2 * (row * columns + column)
+    out[at : at + 2] = _ONE
+    return bytes(out)
 
 
 def _json(path: Path, content: object) -> None:
@@ -89,8 +127,7 @@ def _tokenizer(tokens: list[str]) -> dict[str, object]:
     }
 
 
-def _tensors(tokens: list[str], layers: int, ffn: int) -> Iterator[tuple[str, tuple[int, ...], bytes | None]]:
-    """Name, shape and bytes of each; None: zeros, written as a hole."""
+def _tensors(tokens: list[str], layers: int, ffn: int) -> Iterator[Tensor]:
     count = len(tokens)
     ones = _ONE * _WIDTH
     yield "model.embed_tokens.weight", (count, _WIDTH), _table({n: n for n in range(count)}, count, _ONE)
@@ -125,26 +162,6 @@ def _table(of: dict[int, int], rows: int, value: bytes, *, by_successor: bool = 
         at = 2 * (row * _WIDTH + column)
         out[at : at + 2] = value
     return bytes(out)
-
-
-def _weights(path: Path, tokens: list[str], layers: int, ffn: int) -> None:
-    """The safetensors format: length of the header, the header, the tensors."""
-    tensors = list(_tensors(tokens, layers, ffn))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape, _ in tensors:
-        begin, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for _, shape, data in tensors:
-            if data is None:
-                out.seek(2 * math.prod(shape), 1)
-            else:
-                out.write(data)
-        out.truncate(8 + len(text) + end)
 
 
 if __name__ == "__main__":

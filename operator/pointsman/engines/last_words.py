@@ -47,8 +47,8 @@ FORMS: tuple[_Form, ...] = (
         r" available KV cache memory \((?P<has>[\d.]+ GiB)\)(?:.*?estimated maximum model length is (?P<most>\d+))?",
         Reason.CONTEXT_TOO_LONG,
         lambda m: (
-            f"the GPU has {m['has']} left for the KV cache, and a context of {m['asked']} tokens needs {m['need']}: ask"
-            f" for at most {m['most'] + ' tokens' if m['most'] else 'a shorter context'}, or for more GPU memory"
+            f"there are {m['has']} for the KV cache, and a context of {m['asked']} tokens needs {m['need']}: ask for"
+            f" {'at most ' + m['most'] + ' tokens' if m['most'] else 'a shorter context'}, or for more memory"
         ),
     ),
     _form(
@@ -56,8 +56,8 @@ FORMS: tuple[_Form, ...] = (
         r" \((?P<most>\d+)\)",
         Reason.CONTEXT_TOO_LONG,
         lambda m: (
-            f"the GPU's memory holds {m['most']} tokens beside the model, and a context of {m['asked']} is asked for:"
-            f" ask for at most {m['most']} tokens, or for more GPU memory"
+            f"there is memory for {m['most']} tokens beside the model, and a context of {m['asked']} is asked for:"
+            f" ask for at most {m['most']} tokens, or for more memory"
         ),
     ),
     _form(
