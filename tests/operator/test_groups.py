@@ -20,6 +20,7 @@ from tests.operator.process import OperatorProcess
 from tests.operator.test_process import get, turns
 from tests.support import leader_worker_sets
 
+from pointsman.controllers.backend import BackendController
 from pointsman.kube.client import Client
 from pointsman.kube.connect import Connection, NotFound
 from pointsman.kube.resources import (
@@ -309,6 +310,42 @@ async def test_from_one_node_to_several_and_back(
     after = await Client(api).get(CLAIMS, namespace, "pmb-b")
     assert after is not None
     assert uid_of(after) == uid_of(claim), "and the volume is the same"
+
+
+async def test_worker_that_the_api_server_refuses_is_said_with_its_words_and_heals(
+    controller: None, api: Connection, bench: Bench, namespace: str
+) -> None:
+    """The set that makes workers is LeaderWorkerSet's own."""
+    await Client(api).create(vllm(namespace))
+    await make_ready(api, bench)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": namespace},
+             "spec": {"hard": {"pods": "3"}}}  # fmt: skip
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    await api.request("POST", path, body=quota)
+
+    async def counted() -> bool:
+        """The quota knows of the two pods that there are."""
+        live = await api.request("GET", f"{path}/few")
+        return (live.get("status") or {}).get("used", {}).get("pods") == "2"
+
+    await eventually(counted, 40, "what the quota counts")
+    await change(api, BACKENDS, namespace, "b/scale", {"spec": {"replicas": 2}})
+    await bench.settle()
+    await pods_of(api, namespace, 3)
+    said: dict[str, Any] = {}
+
+    async def refused() -> bool:
+        nonlocal said
+        bench.ahead += 60  # what was read of Events is old
+        bench.backends = BackendController(bench.context)
+        await bench.settle()
+        said = condition(await bench.backend("b"), "Ready")
+        return said["reason"] == "PodRefused"
+
+    await eventually(refused, 40, "that a pod is refused")
+    assert "exceeded quota" in said["message"]
+    await api.request("DELETE", f"{path}/few")
+    await all_run(api, bench, 4)
 
 
 async def test_storage_of_one_node_is_refused_for_several(api: Connection, namespace: str) -> None:

@@ -31,7 +31,7 @@ from pointsman.controllers.readiness import is_ready
 from pointsman.controllers.scaling import Scaling
 from pointsman.controllers.settings import Settings
 from pointsman.controllers.status_writer import StatusWriter
-from pointsman.controllers.workload import replicas, serves
+from pointsman.controllers.workload import lacking, replicas, serves
 from pointsman.domain.compiling import ca_bundle, missing_secret
 from pointsman.domain.folding import Health, fold_backend
 from pointsman.domain.references import references
@@ -133,11 +133,13 @@ class BackendController:
     async def _write(self, body: Obj, seen: Observed, todo: Plan) -> float | None:
         pods = [*seen.pods, *(p for pods in seen.pull_pods.values() for p in pods)]
         bare = causes.podless(seen.jobs.values(), seen.pull_pods, seen.now)
-        events = await self._read_events([*causes.stuck(pods, seen.claim, seen.now), *bare])
+        lack = lacking(seen.workload, seen.pods)
+        few = causes.aged(lack, seen.now)
+        events = await self._read_events([*causes.stuck(pods, seen.claim, seen.now), *bare, *few])
         seen = replace(seen, events=events)
         status = judge(seen, todo)
         written = await self._writer.write(body, seen.backend.status, status)
-        pending = any((p.get("status") or {}).get("phase") == "Pending" for p in pods)
+        pending = bool(lack) or any((p.get("status") or {}).get("phase") == "Pending" for p in pods)
         pending = pending or any(not seen.pull_pods.get(p.name) and p.job is not None and not p.end for p in todo.pulls)
         look = None if not pending else EVENTS_SECONDS if events else causes.STUCK_SECONDS
         return min((t for t in (written, look) if t is not None), default=None)
@@ -272,16 +274,18 @@ class BackendController:
             del self._events[uid]
         out = {}
         for child in children:
-            uid = uid_of(child)
-            known = self._events.get(uid)
+            key, namespace = causes.events_key(child), child["metadata"]["namespace"]
+            known = self._events.get(f"{namespace}/{key}")
             if known is None or now - known.at >= max(EVENTS_SECONDS, known.at - known.first):
-                found, _ = await self._context.client.list(
-                    EVENTS, child["metadata"]["namespace"], fields=f"involvedObject.uid={uid}"
+                kind, _, name = key.rpartition("/")
+                about = (
+                    f"involvedObject.kind={kind},involvedObject.name={name}" if kind else f"involvedObject.uid={key}"
                 )
+                found, _ = await self._context.client.list(EVENTS, namespace, fields=about)
                 found.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
                 known = _EventsRead(known.first if known else now, now, tuple(found[-20:]))
-                self._events[uid] = known
-            out[uid] = known.events
+                self._events[f"{namespace}/{key}"] = known
+            out[key] = known.events
         return out
 
 

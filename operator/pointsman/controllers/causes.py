@@ -60,7 +60,7 @@ def root_cause(
     gpus: GpuView | None = None,
 ) -> Cause | None:
     """The cause that speaks for the backend; None when no child says that something is wrong. `live`: its workload."""
-    if (refused := _refused(live)) is not None:
+    if (refused := _refused(live) or _refused_set(events)) is not None:
         return refused
     newest = sorted(pods, key=_born, reverse=True)
     causes = [c for pod in newest if (c := pod_cause(pod, claim, events, gpus)) is not None]
@@ -141,6 +141,25 @@ def _refused(live: Obj | None) -> Cause | None:
     if failure is None or failure.get("status") != "True":
         return None
     return Cause(Reason.POD_REFUSED, f"the API server refuses the pod: {_short(failure.get('message'))}", stuck=True)
+
+
+def _refused_set(events: Mapping[str, tuple[Obj, ...]]) -> Cause | None:
+    """`events`: those too of sets that lack pods, by what `events_key` says."""
+    for event in (e for key, found in events.items() if key.startswith("StatefulSet/") for e in reversed(found)):
+        if event.get("reason") == "FailedCreate":
+            message = f"the API server refuses the pod: {_short(event.get('message'))}"
+            return Cause(Reason.POD_REFUSED, message, stuck=True)
+    return None
+
+
+def aged(children: Iterable[Obj], now: float) -> list[Obj]:
+    """Those that have been there for a while."""
+    return [c for c in children if now - unix(_born(c)) >= STUCK_SECONDS]
+
+
+def events_key(child: Obj) -> str:
+    """By what the Events of a child are kept: its UID, or its name where only that is known."""
+    return uid_of(child) or f"{child['kind']}/{name_of(child)}"
 
 
 def _container(status: Mapping[str, Any]) -> Cause | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pointsman.api import meta
 from pointsman.controllers.readiness import is_ready
 from pointsman.engines.groups import GROUP_INDEX, SIZE, TEMPLATE_ANNOTATION, WORKER
-from pointsman.kube.resources import LEADER_WORKER_SETS, Obj, annotations_of, labels_of
+from pointsman.kube.resources import LEADER_WORKER_SETS, Obj, annotations_of, labels_of, name_of
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,37 @@ def progress(live: Obj | None, pods: Iterable[Obj]) -> Progress:
     )
 
 
-def _of_groups(live: Obj, pods: Iterable[Obj]) -> Progress:
-    digest = annotations_of(template(live)).get(TEMPLATE_ANNOTATION)
-    groups: dict[str, list[Obj]] = {}
+def lacking(live: Obj | None, pods: Iterable[Obj]) -> list[Obj]:
+    """The StatefulSets of a LeaderWorkerSet that have made too few pods: one makes all leaders, and one the workers of
+    each group. They are not ours, so only their names are known, and since when they are there at most."""
+    if live is None or not is_group(live):
+        return []
+    groups, out = _groups(pods), []
+    if len(groups) < int(live["spec"]["replicas"]):
+        out.append(_set(live, name_of(live)))
+    for index, group in sorted(groups.items()):
+        if len(group) < _size(group):
+            out.append(_set(next(filter(serves, group)), f"{name_of(live)}-{index}"))
+    return out
+
+
+def _set(since: Obj, name: str) -> Obj:
+    metadata = {k: since["metadata"][k] for k in ("namespace", "creationTimestamp") if k in since["metadata"]}
+    return {"kind": "StatefulSet", "metadata": {**metadata, "name": name}}
+
+
+def _groups(pods: Iterable[Obj]) -> dict[str, list[Obj]]:
+    """By their index."""
+    out: dict[str, list[Obj]] = {}
     for pod in pods:
         if (index := labels_of(pod).get(GROUP_INDEX)) is not None:
-            groups.setdefault(index, []).append(pod)
+            out.setdefault(index, []).append(pod)
+    return out
+
+
+def _of_groups(live: Obj, pods: Iterable[Obj]) -> Progress:
+    digest = annotations_of(template(live)).get(TEMPLATE_ANNOTATION)
+    groups = _groups(pods)
     whole = [g for g in groups.values() if len(g) == _size(g)]
     ready = sum(all(is_ready(p) for p in group) for group in whole)
     updated = sum(all(annotations_of(p).get(TEMPLATE_ANNOTATION) == digest for p in group) for group in whole)

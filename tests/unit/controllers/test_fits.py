@@ -51,6 +51,13 @@ def test_what_was_asked_for_fits() -> None:
     assert judged(VLLM | {"gpu": {"memory": "24Gi", "count": 2}}, PULLED).holds is True
 
 
+def test_gpus_of_all_nodes_of_a_replica_count() -> None:
+    spec = VLLM | {"gpu": {"memory": "24Gi"}, "storage": {"mode": "PerPod"}, "vllm": {"nodes": 2}}
+    found = judged(spec, PULLED)
+    assert found.holds is True
+    assert "and 2 GPUs have 43.2 GiB (90 % of them)" in found.message
+
+
 def test_an_engine_that_spills_is_slow_and_does_not_fail() -> None:
     found = judged({"gpu": {"memory": "12Gi"}}, PULLED)
     assert found.holds is False

@@ -17,7 +17,7 @@ from pointsman.api.conditions import BackendCondition
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.plan_backend import Apply, Delete, plan
-from pointsman.controllers.workload import progress, template
+from pointsman.controllers.workload import lacking, progress, template
 from pointsman.domain.folding import Health
 from pointsman.engines.groups import GROUP_INDEX, SIZE, TEMPLATE_ANNOTATION, WORKER
 from pointsman.kube.resources import Obj, annotations_of
@@ -183,6 +183,14 @@ def with_status(seen: Observed, status: LLMBackendStatus) -> Any:
 def test_requests_and_adapters_are_for_leaders() -> None:
     seen = up(TWO | {"replicas": 2})
     assert [p["metadata"]["name"] for p in seen.serving] == ["pmg-b-0-0", "pmg-b-1-0"]
+
+
+def test_sets_that_lack_pods_are_those_whose_words_are_read() -> None:
+    seen = up(TWO | {"replicas": 2})
+    assert lacking(seen.workload, seen.pods) == []
+    assert [s["metadata"]["name"] for s in lacking(seen.workload, seen.pods[:3])] == ["pmg-b-1"]
+    assert [s["metadata"]["name"] for s in lacking(seen.workload, seen.pods[:2])] == ["pmg-b"]
+    assert lacking(up(ONE).workload, ()) == []
 
 
 def test_pod_whose_size_is_not_known_makes_no_whole_group() -> None:
