@@ -22,7 +22,7 @@ from tests.support import leader_worker_sets
 
 from pointsman.controllers.backend import BackendController
 from pointsman.kube.client import Client
-from pointsman.kube.connect import Connection, NotFound
+from pointsman.kube.connect import MERGE_PATCH, Connection, NotFound
 from pointsman.kube.resources import (
     BACKENDS,
     CLAIMS,
@@ -319,16 +319,25 @@ async def test_worker_that_the_api_server_refuses_is_said_with_its_words_and_hea
     await Client(api).create(vllm(namespace))
     await make_ready(api, bench)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": namespace},
-             "spec": {"hard": {"pods": "3"}}}  # fmt: skip
+             "spec": {"hard": {"pods": "100"}}}  # fmt: skip
     path = f"/api/v1/namespaces/{namespace}/resourcequotas"
     await api.request("POST", path, body=quota)
 
-    async def counted() -> bool:
-        """The quota knows of the two pods that there are."""
+    async def counted() -> int | None:
+        """The pods that there are, gateways among them."""
         live = await api.request("GET", f"{path}/few")
-        return (live.get("status") or {}).get("used", {}).get("pods") == "2"
+        used = (live.get("status") or {}).get("used", {}).get("pods")
+        return int(used) if used else None
 
-    await eventually(counted, 40, "what the quota counts")
+    there = await eventually(counted, 40, "what the quota counts")
+    one_more = {"spec": {"hard": {"pods": str(there + 1)}}}
+    await api.request("PATCH", f"{path}/few", body=one_more, content_type=MERGE_PATCH)
+
+    async def holds() -> bool:
+        live = await api.request("GET", f"{path}/few")
+        return bool(live["status"]["hard"] == one_more["spec"]["hard"])
+
+    await eventually(holds, 40, "that the quota holds")
     await change(api, BACKENDS, namespace, "b/scale", {"spec": {"replicas": 2}})
     await bench.settle()
     await pods_of(api, namespace, 3)

@@ -153,16 +153,16 @@ class LLMBackendSpec(ApiModel):
             ),
         ),
         Rule(
-            "!has(self.vllm) || !has(self.vllm.nodes) || (has(self.storage) && (self.storage.mode == 'PerPod' ||"
+            "!has(self.vllm) || !has(self.vllm.nodes) || (has(self.storage) && (self.storage.mode != 'Shared' ||"
             " self.storage.accessMode == 'ReadWriteMany' || has(self.storage.existingClaim)))"
             " || self.models.all(m, has(m.source) && m.source.startsWith('pvc://')"
             " && (!has(m.adapters) || m.adapters.all(a, a.source.startsWith('pvc://'))))",
             "vllm.nodes puts a replica on several nodes, where a ReadWriteOnce volume cannot be: set"
-            " storage.accessMode to ReadWriteMany, or storage.mode to PerPod",
+            " storage.accessMode to ReadWriteMany, or storage.mode to PerPod or Image",
             lambda s: (
                 s.pods_of_a_replica == 1
                 or not s.needs_store
-                or s.fills_pods
+                or s.storage_or_default.mode is not StorageMode.SHARED
                 or s.storage_or_default.access_mode is AccessMode.READ_WRITE_MANY
                 or s.storage_or_default.existing_claim is not None
             ),
