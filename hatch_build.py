@@ -17,6 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
+    "dialects/alike.py",
     "dialects/features.py",
     "dialects/known_body.py",
     "dialects/openai.py",

@@ -198,6 +198,10 @@ def _stream(found: Comparison) -> list[str]:
         *_rows(found, row),
         *_failed(found.failures, 6),
         "",
+        "Most of an event is the kernel's: a read and a write. A gateway that falls behind finds several events in one"
+        " read and passes them on in one write, so that slower code can look cheaper here: that is why the row"
+        " *not compiled* may be below the compiled one.",
+        "",
     ]
 
 

@@ -102,7 +102,7 @@ class _End:
 class ChatStream:
     """Reads the events of one stream."""
 
-    __slots__ = ("_decode", "_end", "_speaks", "content", "done_event", "error", "has_stop", "kept_id")
+    __slots__ = ("_decode", "_end", "_only", "_speaks", "content", "done_event", "error", "has_stop", "kept_id")
 
     def __init__(
         self,
@@ -119,6 +119,8 @@ class ChatStream:
         self.error: Said | None = None
         self.kept_id = ""
         self._end = _End()
+        self._only: Choice | None = None
+        """The choice of the last event, if it had one, which goes on, and said nothing of usage."""
 
     @property
     def finished(self) -> bool:
@@ -131,6 +133,7 @@ class ChatStream:
 
     def read(self, data: bytes, event: str) -> Frame:
         """`data` is the joined data of one event, `event` its type."""
+        self._only = None
         if data.startswith(b"[DONE]"):
             return Frame.DONE
         try:
@@ -143,7 +146,8 @@ class ChatStream:
             return self._failed(data)
         end = self._end
         usage = answer.usage
-        if usage is not msgspec.UNSET and usage is not None:
+        silent = usage is msgspec.UNSET or usage is None
+        if not silent:
             end.usage = usage
         choices = answer.choices
         if not choices:
@@ -162,8 +166,23 @@ class ChatStream:
             end.finished = False
         if content:
             self.content = True
+            if silent and len(choices) == 1:
+                choice = choices[0]
+                if choice.finish_reason is None and isinstance(choice, Choice):
+                    self._only = choice
             return Frame.CONTENT
         return Frame.QUIET
+
+    def text(self) -> bytes:
+        """The text of the last event of a chat, as JSON, when it said nothing else that matters."""
+        only, self._only = self._only, None
+        part = only.delta if only is not None else None
+        if part is not None:
+            for raw in (part.content, part.reasoning_content, part.reasoning):
+                if _says(raw):
+                    value = bytes(raw)
+                    return value if value.startswith(b'"') else b""
+        return b""
 
     def _failed(self, data: bytes) -> Frame:
         self.error = replace(said_in(data), shown=data)

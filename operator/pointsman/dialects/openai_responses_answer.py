@@ -164,6 +164,10 @@ class ResponseStream:
         self.kept_id = ""
         self.usage: Usage | None = None
 
+    def text(self) -> bytes:
+        """No event is like another: they are numbered."""
+        return b""
+
     def read(self, data: bytes, event: str) -> Frame:
         """`data` is the joined data of one event, `event` its type."""
         if data.startswith(b"[DONE]"):

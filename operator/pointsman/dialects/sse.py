@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
+from pointsman.dialects.alike import Alike
 from pointsman.dialects.usage import Usage
 from pointsman.domain.judging import Said, judge_said
 from pointsman.domain.verdict import EMPTY, SUCCESS, Judgement, Verdict, Why
@@ -52,6 +53,11 @@ class EventReader(Protocol):
     @property
     def usage(self) -> Usage | None: ...
     def read(self, data: bytes, event: str) -> Frame: ...
+    def text(self) -> bytes:
+        """The JSON string, with its quotes, that was all the content of the event read last, and no end: an event with
+        another such string in its place means the same. Empty when there is none."""
+        ...
+
     def verdict(self) -> Judgement: ...
     def error_event(self, message: str, kind: str, code: str | None) -> bytes:
         """The last event of a stream that fails after its first content."""
@@ -61,6 +67,7 @@ class EventStream:
     """Feed it what came; send on what `feed` gives back. `ended` holds the judgement when the stream is over."""
 
     __slots__ = (
+        "_alike",
         "_held",
         "_held_size",
         "_hide_usage",
@@ -79,6 +86,7 @@ class EventStream:
         self.progress = False
         """The last `feed` brought content or the end of a choice, not only keep-alive."""
         self.ended: Judgement | None = None
+        self._alike = Alike()
         self._hide_usage = hide_usage
         self._held: list[bytes] = []
         self._held_size = 0
@@ -94,6 +102,14 @@ class EventStream:
         self.progress = False
         if self.over():
             return b""
+        if self._alike.known and not self._tail:
+            length = self._alike.length(data)
+            if length:
+                self.progress = True
+                return data if length == len(data) else data[:length] + self._read(data[length:])
+        return self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
         if self._tail:
             if b"\n" not in data and b"\r" not in data and not self._tail[-1].endswith((b"\n", b"\r")):
                 self._keep(data)
@@ -170,9 +186,15 @@ class EventStream:
         if not text.isascii() and not is_utf8(text):
             # Clients would stumble over it in the middle of their answer.
             return self._fail(_BROKEN)
+        alike = self._alike
         if text.startswith(b"data: ") and text.find(b"\n", 6) < 0:
             kind = self.reader.read(text[6:], "")
+            if kind is Frame.CONTENT:
+                alike.learn(frame, self.reader.text())
+            else:
+                alike.forget()
         else:
+            alike.forget()
             data, event = _fields(text)
             kind = self.reader.read(data, event) if data else Frame.QUIET
             if not data:
