@@ -306,14 +306,16 @@ async def test_500_idle_endpoints_cost_little(state: GatewayState) -> None:
         asked = len(engine.asked) - asked
         rate = asked / (time.monotonic() - began)
         each = (time.process_time() - spent) / asked
-    bare = await cost_of_a_bare_request()
+        state.set_table(RoutingTable({}))
+    bare = await cost_of_a_bare_request(rate)
     print(f"{rate:.0f} requests a second, each {each * 1e6:.0f} µs, a bare one {bare * 1e6:.0f} µs")
     assert rate < 250
-    assert each < 3 * bare, "with the answering server of this process in both"
+    assert each < 2 * bare, "with the answering server of this process in both"
 
 
-async def cost_of_a_bare_request(count: int = 500) -> float:
-    """CPU seconds, the answering server included: what this machine needs at least."""
+async def cost_of_a_bare_request(rate: float, count: int = 400) -> float:
+    """CPU seconds, the answering server included: what this machine needs at least. `rate`: a second; who wakes up
+    seldom pays more for it, the more so on a busy machine."""
     async with (
         Engine({"/api/version": Reply()}) as engine,
         aiohttp.ClientSession() as http,
@@ -322,4 +324,5 @@ async def cost_of_a_bare_request(count: int = 500) -> float:
         for _ in range(count):
             async with http.get(f"{engine.url}/api/version") as answer:
                 await answer.read()
+            await asyncio.sleep(1 / rate)
         return (time.process_time() - spent) / count
