@@ -22,7 +22,7 @@ from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, completion, del
 CORPUS = sorted((Path(__file__).parent / "corpus" / "requests").iterdir())
 SECONDS = 30.0
 """Within which a connection must end whose client sends no more."""
-ALLOWED = {b"100", b"200", b"400", b"404", b"405", b"408", b"413", b"415", b"417", b"431"}
+ALLOWED = {b"100", b"200", b"204", b"400", b"404", b"405", b"408", b"413", b"415", b"417", b"431"}
 _STATUS = re.compile(rb"(?:^|\r\n\r\n|\n\n|\})HTTP/1\.1 (\d{3}) ")
 
 
