@@ -23,8 +23,8 @@ from tests.faults.world import World
 from pointsman.conform.observed import Answer
 
 LARGE = 70_000
-"""Bytes of the prompt of a large request; thrice as many where it is escaped. The gateway's patience grows with them, and
-must not outgrow `TOTAL`: who was asked and said nothing would then be told apart from nobody."""
+"""Bytes of the prompt of a large request; thrice as many where it is escaped. The gateway's patience grows with them,
+and must not outgrow `TOTAL`: what a stalled backend did would then be told by nobody."""
 GIVE_UP = 60.0
 """Seconds after which a client calls its request lost. The gateway must have answered long before."""
 
