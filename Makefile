@@ -39,6 +39,10 @@ test-gateway: setup ## The gateway on real sockets
 test-faults: setup ## Random faults, judged by a model; random bytes, against a second parser
 	@$(RUN) pytest -q tests/faults tests/agreement tests/fuzz
 
+.PHONY: fuzz
+fuzz: setup ## The same with draws that nobody has seen yet
+	@POINTSMAN_DRAW=new $(RUN) pytest -q tests/faults tests/agreement tests/fuzz
+
 .PHONY: test-clients
 test-clients: setup ## The official Python and Node.js clients, and OpenAI's own tests, through the gateway
 	@$(RUN) pytest -q tests/clients

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 from tests.agreement.__main__ import text
 from tests.agreement.run import run
+from tests.support import draws
 
 
 async def test_explain_agrees_with_what_happens(tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
+    seed = draws.seed(1)
     print(f"seed {seed}")
     outcome = await run(tmp_path, seed, 700)
     print(text(outcome))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 from tests.faults import report
 from tests.faults.run import run
+from tests.support import draws
 
 
 @pytest.mark.parametrize(("requests", "reload"), [(2500, False), (1500, True)], ids=["steady", "reloading"])
 async def test_random_faults_are_survived_as_the_table_says(requests: int, reload: bool, tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
+    seed = draws.seed(requests)
     print(f"seed {seed}")
     outcome = await run(tmp_path, seed, requests, reload=reload)
     print(report.text(outcome))

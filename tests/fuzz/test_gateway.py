@@ -22,7 +22,6 @@ from pointsman.simulator.openai_bytes import DONE, FINISH, ROLE, completion, del
 CORPUS = sorted((Path(__file__).parent / "corpus" / "requests").iterdir())
 SECONDS = 30.0
 """Within which a connection must end whose client sends no more."""
-ALLOWED = {b"100", b"200", b"204", b"400", b"404", b"405", b"408", b"413", b"415", b"417", b"431"}
 _STATUS = re.compile(rb"(?:^|\r\n\r\n|\n\n|\})HTTP/1\.1 (\d{3}) ")
 
 
@@ -94,8 +93,8 @@ async def test_any_bytes_are_answered_or_refused(tmp_path: Path) -> None:
                 group = inputs[start : start + 50]
                 got = await asyncio.gather(*(send(gateway, pieces(d, c), half) for d, c, half in group))
                 for (data, _, _), answer in zip(group, got, strict=True):
-                    statuses = set(_STATUS.findall(answer))
-                    assert statuses <= ALLOWED, (data, answer)
+                    own = [status for status in _STATUS.findall(answer) if status >= b"500"]
+                    assert own == [], (data, answer)
                 await alive(gateway)
             await nothing_left(gateway)
             no_complaint(gateway)
