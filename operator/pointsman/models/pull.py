@@ -34,7 +34,7 @@ from pointsman.models.threads import in_thread
 from pointsman.models.transport import STALL_SECONDS, make_client, make_trust
 from pointsman.models.volume import free_bytes, store_failure
 
-DEFAULT_PARALLEL = 8
+DEFAULT_PARALLEL = 5
 DEFAULT_PART_SIZE = 64 << 20
 SPACE_MARGIN = 32 << 20
 """Bytes that must stay free beyond the model's own."""
