@@ -38,7 +38,6 @@ _RANK = 8
 """Of the adapter; vLLM knows 1 and then nothing below it."""
 _ONE, _SURE = b"\x80\x3f", b"\xf0\x41"
 """1 and 30 in bfloat16, little-endian."""
-_CHUNK = 1 << 20
 
 
 def write(folder: Path, *, layers: int = 2, ffn: int = 128, context: int = 2048, template: str = TEMPLATE) -> None:
