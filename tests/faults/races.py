@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tests.faults.attempts import Attempt
+from tests.faults.attempts import EARLY, Attempt
 from tests.faults.faults import End
 from tests.faults.values import Asked
 from tests.faults.world import HEDGE
 
 BROKEN_OFF = frozenset(("SlowFirstToken", "Outrun"))
-EARLY = 0.05
-"""Seconds by which a client may see an answer earlier than it was, on a busy machine."""
 LAG = 1.0
 """Seconds that a backend may need to see a request on a new connection. One that was sent on an open connection
 overtakes it then: in which order the two were sent cannot be told."""

@@ -22,6 +22,7 @@ class _Small(World):
             "sure": RouteSpec("sure", ("alpha", "bravo", SAFE), 8),
             "bare": RouteSpec("bare", ("alpha", "bravo"), 2),
             "hedged": RouteSpec("hedged", ("alpha", "bravo", SAFE), 8, hedges=True),
+            "twice": RouteSpec("twice", ("alpha", "bravo"), 8, hedges=True),
             "full": RouteSpec("full", ("golf", SAFE), 8),
             "held": RouteSpec("held", ("alpha", SAFE), 8, holds=True),
         }
@@ -211,6 +212,23 @@ def test_a_race_is_judged() -> None:
     r = raced()
     r.asked[0] = msgspec.structs.replace(r.asked[0], at=100.25)
     assert any("was final, and bravo was asked" in f for f in r.findings()), "too early for another"
+
+
+def test_who_is_asked_anew_after_another_is_not_taken_for_one_that_was_sent_again() -> None:
+    """Where two may run beside each other only the times tell these apart: too early for that, it is certain."""
+    r = Records()
+    r.arrive("q0", "alpha", "reset mid-headers", 100.0, "twice", stream=True)
+    r.arrivals[0] = msgspec.structs.replace(r.arrivals[0], reused=True)
+    r.arrive("q0", "bravo", "429", 100.02, "twice", stream=True)
+    r.arrive("q0", "alpha", "none", 100.04, "twice", stream=True)
+    r.moves += [Move("q0", "alpha", "bravo", "Cut"), Move("q0", "bravo", "alpha", "RateLimited")]
+    r.asked.append(
+        Asked("q0", "twice", True, True, False, 99.99, 100.06, status=200, head=100.05, backend="alpha", attempts=3,
+              text=answer_text("alpha", "q0", 2), finished=True, done_events=1, whole=True)
+    )  # fmt: skip
+    assert r.findings() == []
+    r.arrivals.pop(1)
+    assert any("says 3 attempts" in f for f in r.findings()), "this one was sent again"
 
 
 @pytest.mark.parametrize(("reason", "model", "long", "short"), [("AtLimit", "full", 0.2, 0.01),
