@@ -32,10 +32,14 @@ class Attempt:
     """It ran beside another attempt of the same request."""
 
     @property
-    def splits(self) -> int:
-        """How many of its arrivals may have been attempts of their own: a reset that follows the first bytes may come
-        before or after they were read."""
-        return sum(a.reused and FAULTS[a.fault].lossy for a in self.arrivals[:-1])
+    def splits(self) -> tuple[frozenset[str], ...]:
+        """Of its arrivals those that may have been attempts of their own, by the reasons that may be given for them: a
+        reset that follows the first bytes, and a backend that goes down, may come before or after they were read."""
+        return tuple(
+            DIAL | frozenset(FAULTS[a.fault].whys)
+            for a in self.arrivals[:-1]
+            if a.reused and (FAULTS[a.fault].lossy or a.how == "killed")
+        )
 
     @property
     def backend(self) -> str:

@@ -210,7 +210,7 @@ class Model:
             return
         unseen = asked.attempts - len(attempts)
         self.verdict.unseen[request] = unseen
-        split = sum(a.splits for a in attempts)
+        split = sum(len(a.splits) for a in attempts)
         excused = 0 < unseen <= split or self._gone(asked, route, attempts, unseen)
         if unseen and not excused and not self._may_differ(asked, route, attempts, unseen):
             self._find(request, f"says {asked.attempts} attempts; the backends saw {len(attempts)}")

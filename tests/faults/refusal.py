@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from tests.faults.attempts import DIAL, Attempt
+from tests.faults.attempts import Attempt
 from tests.faults.evidence import Evidence
 from tests.faults.values import Asked
 from tests.faults.world import RouteSpec
@@ -85,15 +85,15 @@ def check(
     if asked.attempts != len(refusal.tried):
         problems.append(f"says {asked.attempts} attempts and lists {len(refusal.tried)}")
     left = list(attempts)
-    spare = {a.backend: a.splits for a in attempts if a.splits}
+    spare = {a.backend: list(a.splits) for a in attempts if a.splits}
     unseen = 0
     for backend, verdict, why in refusal.tried:
         # Of those that ran beside each other the one begun first may have ended last.
         next_ = next((a for n, a in enumerate(left) if (n == 0 or a.raced) and a.backend == backend), None)
         if next_ is not None and _is(next_, verdict, why):
             left.remove(next_)
-        elif spare.get(backend, 0) and why in DIAL:
-            spare[backend] -= 1
+        elif split := next((whys for whys in spare.get(backend, ()) if why in whys), None):
+            spare[backend].remove(split)
             unseen += 1
         elif evidence.fails_with(backend, why, asked.at, asked.done):
             unseen += 1

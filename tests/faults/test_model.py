@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ class _Small(World):
             "bare": RouteSpec("bare", ("alpha", "bravo"), 2),
             "hedged": RouteSpec("hedged", ("alpha", "bravo", SAFE), 8, hedges=True),
             "twice": RouteSpec("twice", ("alpha", "bravo"), 8, hedges=True),
+            "alone": RouteSpec("alone", ("alpha",), 2),
             "full": RouteSpec("full", ("golf", SAFE), 8),
             "held": RouteSpec("held", ("alpha", SAFE), 8, holds=True),
         }
@@ -229,6 +231,25 @@ def test_who_is_asked_anew_after_another_is_not_taken_for_one_that_was_sent_agai
     assert r.findings() == []
     r.arrivals.pop(1)
     assert any("says 3 attempts" in f for f in r.findings()), "this one was sent again"
+
+
+@pytest.mark.parametrize(("how", "said"), [("killed", ""), ("done", "says alpha: Failure, BrokenHttp")])
+def test_one_that_went_down_may_have_been_read_before_it_was_asked_anew(
+    how: Literal["killed", "done"], said: str
+) -> None:
+    r = Records()
+    fault = "not HTTP" if how == "killed" else "closed before headers"
+    for n in range(2):
+        r.arrive("q0", "alpha", fault, 100.0 + n / 50, "alone")
+        r.arrivals[n] = msgspec.structs.replace(r.arrivals[n], reused=n == 0, how=how)
+    line = "\\n- alpha (alone): Failure, BrokenHttp: what it sends is not HTTP/1.1, after 1 ms"
+    error = f'{{"message":"model alone: no backend gave an answer{line * 2}","code":"backend_failure"}}'
+    r.asked.append(
+        Asked("q0", "alone", False, True, False, 99.99, 100.06, status=502, attempts=2, whole=True,
+              body=f'{{"error":{error}}}')
+    )  # fmt: skip
+    findings = r.findings()
+    assert any(said in f for f in findings) if said else findings == [], findings
 
 
 @pytest.mark.parametrize(("reason", "model", "long", "short"), [("AtLimit", "full", 0.2, 0.01),

@@ -27,6 +27,7 @@ def check_attempts(model: Model, counted: Mapping[tuple[str, str], int]) -> list
         left = asked.left
         doubtful = model.paused(asked.at, asked.done)
         for n, attempt in enumerate(attempts):
+            unsure[attempt.backend] += len(attempt.splits)
             if attempt.sure and not doubtful and not (left and n == len(attempts) - 1):
                 sure[attempt.backend, attempt.verdict] += 1
             else:
