@@ -22,6 +22,18 @@ async def change(api: Connection, resource: Resource, namespace: str, name: str,
     return dict(answer)
 
 
+async def allow_no_pods(api: Connection, namespace: str) -> None:
+    """From now on the API server refuses every new pod of the namespace."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    await api.request("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", body=quota)
+
+    async def enforced() -> bool:
+        live = await api.request("GET", f"/api/v1/namespaces/{namespace}/resourcequotas/none")
+        return bool((live.get("status") or {}).get("hard"))
+
+    await eventually(enforced)
+
+
 async def server_pods(api: Connection, namespace: str, name: str, count: int = 1) -> list[Obj]:
     """The backend's pods once the Deployment controller and the scheduler have done their part."""
 

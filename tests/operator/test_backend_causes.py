@@ -8,7 +8,7 @@ import pytest
 from tests.operator import paper
 from tests.operator.bench import Bench, condition, external, ollama, route, says
 from tests.operator.conftest import eventually
-from tests.operator.hands import server_pods
+from tests.operator.hands import allow_no_pods, server_pods
 
 from pointsman.kube.client import Client
 from pointsman.kube.connect import Connection
@@ -38,14 +38,7 @@ async def test_ready_names_the_root_cause(
 
 
 async def test_refused_pod_is_said_with_the_api_servers_words(api: Connection, bench: Bench, namespace: str) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    await api.request("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", body=quota)
-
-    async def enforced() -> bool:
-        live = await api.request("GET", f"/api/v1/namespaces/{namespace}/resourcequotas/none")
-        return bool((live.get("status") or {}).get("hard"))
-
-    await eventually(enforced)
+    await allow_no_pods(api, namespace)
     await Client(api).create(ollama("b", namespace))
 
     async def refused() -> bool:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from tests.operator import paper
 from tests.operator.bench import Bench, condition, ollama, says
 from tests.operator.conftest import eventually
-from tests.operator.hands import DENIED, DIGEST, change, job_ended, make_ready, one_job, pull_pod, server_pods
+from tests.operator.hands import (
+    DENIED,
+    DIGEST,
+    allow_no_pods,
+    change,
+    job_ended,
+    make_ready,
+    one_job,
+    pull_pod,
+    server_pods,
+)
 
 from pointsman.controllers.pull_job import LONGEST_WAIT
 from pointsman.kube.client import Client
@@ -136,14 +146,7 @@ async def test_backends_of_one_claim_share_a_pull(api: Connection, bench: Bench,
 
 
 async def test_pull_whose_pod_is_refused_says_so(api: Connection, bench: Bench, namespace: str) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    await api.request("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", body=quota)
-
-    async def enforced() -> bool:
-        live = await api.request("GET", f"/api/v1/namespaces/{namespace}/resourcequotas/none")
-        return bool((live.get("status") or {}).get("hard"))
-
-    await eventually(enforced)
+    await allow_no_pods(api, namespace)
     await Client(api).create(ollama("b", namespace, replicas=0))
     await bench.settle()
     bench.ahead = 11.0  # stuck by the operator's clock

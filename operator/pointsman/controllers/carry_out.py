@@ -14,7 +14,8 @@ from pointsman.controllers import image_causes
 from pointsman.controllers.context import Context
 from pointsman.controllers.observed import Problem
 from pointsman.controllers.ownership import Whose, whose
-from pointsman.controllers.plan_backend import Apply, Delete, SetOwners, Step, taken
+from pointsman.controllers.plan_backend import taken
+from pointsman.controllers.steps import Apply, Delete, SetOwners, Step
 from pointsman.kube.connect import ApiError, Forbidden, Invalid, NotFound
 from pointsman.kube.queue import RetryLater
 from pointsman.kube.resources import OPTIONAL, OWNED_SELECTOR, Obj, is_deleting, labels_of, name_of, resource_of, uid_of

@@ -14,7 +14,7 @@ from pointsman.controllers.image_looks import PREFIX
 from pointsman.controllers.model_status import ModelView, failed, pulled, pulling, waiting
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.own_pull_status import outcome
-from pointsman.controllers.plan_backend import unfit
+from pointsman.controllers.plan_pulls import unfit
 from pointsman.controllers.workload import replicas
 from pointsman.engines.attached import image_reference
 from pointsman.models.errors import PullReason

@@ -9,7 +9,7 @@ from typing import Literal
 from pointsman.api.backend_status import ModelStatus
 from pointsman.api.conditions import Reason
 from pointsman.controllers.conditions import Verdict, timestamp
-from pointsman.controllers.plan_backend import Pull
+from pointsman.controllers.plan_pulls import Pull
 from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
 from pointsman.models.errors import PullReason

@@ -10,7 +10,7 @@ from pointsman.api.model import Model
 from pointsman.controllers.model_status import ModelView, failed, pulled, pulling, waiting, without_secret
 from pointsman.controllers.observed import Observed
 from pointsman.controllers.own_pulls import PREFIX, statuses
-from pointsman.controllers.plan_backend import missing_secret, unfit
+from pointsman.controllers.plan_pulls import missing_secret, unfit
 from pointsman.controllers.workload import replicas
 from pointsman.kube.resources import Obj, uid_of
 from pointsman.models.errors import PullReason

@@ -9,8 +9,9 @@ from typing import Any
 
 from pointsman.api.objects import LLMBackend
 from pointsman.controllers.observed import Observed
-from pointsman.controllers.plan_backend import Apply, Delete, Plan, SetOwners, plan
+from pointsman.controllers.plan_backend import Plan, plan
 from pointsman.controllers.settings import Settings
+from pointsman.controllers.steps import Apply, Delete, SetOwners
 from pointsman.kube.resources import Obj, name_of
 
 SETTINGS = Settings.model_validate(

@@ -13,7 +13,7 @@ from pointsman.controllers.conditions import Verdict
 from pointsman.controllers.fits import fits, with_figures
 from pointsman.controllers.model_status import ModelView, view
 from pointsman.controllers.placing import GpuNode, GpuView
-from pointsman.controllers.plan_backend import Pull
+from pointsman.controllers.plan_pulls import Pull
 from pointsman.controllers.pull_job import JobEnd
 from pointsman.domain.figures import Figures
 from pointsman.engines.gpus import need

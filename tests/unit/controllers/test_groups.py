@@ -16,7 +16,8 @@ from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.conditions import BackendCondition
 from pointsman.controllers.backend_status import status as judge
 from pointsman.controllers.observed import Observed
-from pointsman.controllers.plan_backend import Apply, Delete, plan
+from pointsman.controllers.plan_backend import plan
+from pointsman.controllers.steps import Apply, Delete
 from pointsman.controllers.workload import lacking, progress, template
 from pointsman.domain.folding import Health
 from pointsman.engines.groups import GROUP_INDEX, SIZE, TEMPLATE_ANNOTATION, WORKER

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.controllers.cluster import backend, carried_out, observed, pod, settled
 
 from pointsman.api.conditions import Reason
-from pointsman.controllers.plan_backend import Apply, plan
+from pointsman.controllers.plan_backend import plan
+from pointsman.controllers.steps import Apply
 from pointsman.engines.stores import VOLUME
 from pointsman.kube.resources import Obj
 

@@ -15,8 +15,9 @@ from pointsman.api import meta
 from pointsman.api.conditions import Reason
 from pointsman.controllers.backend_status import status
 from pointsman.controllers.conditions import timestamp
-from pointsman.controllers.plan_backend import Apply, Delete, SetOwners, plan
+from pointsman.controllers.plan_backend import plan
 from pointsman.controllers.pull_job import FIRST_WAIT, LONGEST_WAIT
+from pointsman.controllers.steps import Apply, Delete, SetOwners
 from pointsman.kube.resources import Obj, name_of, owner_uids
 
 DIGEST = "sha256:" + "a" * 64

@@ -13,8 +13,9 @@ from pointsman.api.conditions import BackendCondition, Reason
 from pointsman.api.references import BundleKind
 from pointsman.controllers.backend_status import status
 from pointsman.controllers.observed import Observed
-from pointsman.controllers.plan_backend import Apply, Delete, plan
+from pointsman.controllers.plan_backend import plan
 from pointsman.controllers.pull_job import SECRET_ANNOTATION
+from pointsman.controllers.steps import Apply, Delete
 from pointsman.domain.references import names, references
 from pointsman.kube.resources import annotations_of
 

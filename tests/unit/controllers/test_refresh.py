@@ -13,7 +13,8 @@ from pointsman.controllers.backend_status import status
 from pointsman.controllers.conditions import timestamp
 from pointsman.controllers.loaded import CONTENT_ANNOTATION, LOADED_ANNOTATION, Loaded, loaded
 from pointsman.controllers.observed import Observed
-from pointsman.controllers.plan_backend import Apply, Delete, plan
+from pointsman.controllers.plan_backend import plan
+from pointsman.controllers.steps import Apply, Delete
 from pointsman.kube.resources import Obj
 
 OTHER = "sha256:" + "b" * 64
