@@ -28,7 +28,7 @@ def text(outcome: Outcome) -> str:
     served = [s for r, _ in outcome.seen for s in outcome.ledger.of.get(r.name, ())]
     checks = sum(len(v) for v in outcome.ledger.of.values()) - len(served)
     ended = sum(s.ended is not None and not s.cut for s in served)
-    length = max(outcome.changes[-1].at, outcome.watched.ready_at[-1][0]) - outcome.began
+    length = max(trace.ends, outcome.changes[-1].at - outcome.began)  # the last lull was watched too
     finished = sum(g.open for g in gone)
     takeovers = ", ".join(f"{w / 60:.1f} min ({s:.0f} s until the next one led)" for w, s in outcome.takeovers)
     rows = [
