@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tests.support.raw_client import chat
 from tests.support.running_gateway import Running, external, gateway, route, table
 from tests.support.upstream import says
 
+from pointsman.gateway.upstream.dialer import Resolver
 from pointsman.simulator.behaviour import answers
 from pointsman.simulator.openai_bytes import completion
 
@@ -144,3 +146,27 @@ async def test_one_look_up_serves_all_who_wait_for_it(upstream: Any) -> None:
         names.serve(g, fresh=60)
         assert {r.status for r in await asyncio.gather(*(chat(g.port) for _ in range(20)))} == {200}
         assert names.asked == 1
+
+
+async def test_a_look_up_that_fails_when_nobody_waits_any_more_is_no_news() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    resolver = Resolver(time.monotonic)
+    fail = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def lookup(host: str) -> tuple[str, ...]:
+        asked.set()
+        await fail.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    resolver.lookup = lookup
+    waiting = asyncio.create_task(resolver.addresses("engine.test"))
+    await asyncio.wait_for(asked.wait(), 10)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    del waiting  # its traceback would keep the look-up alive
+    fail.set()
+    await until(lambda: not resolver._asking)
+    gc.collect()
+    assert complaints == []

@@ -67,12 +67,15 @@ class Resolver:
         task = self._asking.get(host)
         if task is None:
             task = self._asking[host] = asyncio.create_task(self._ask(host))
-            task.add_done_callback(lambda _: self._asking.pop(host, None))
+            task.add_done_callback(lambda t: self._asked(host, t))
         if known is not None:
-            # Stale is better than late: the look-up goes on beside the request.
-            task.add_done_callback(lambda t: t.cancelled() or t.exception())
-            return known.addresses
+            return known.addresses  # stale is better than late: the look-up goes on beside the request
         return await asyncio.shield(task)
+
+    def _asked(self, host: str, task: asyncio.Task[tuple[str, ...]]) -> None:
+        self._asking.pop(host, None)
+        if not task.cancelled():
+            task.exception()  # whoever waits hears of it; perhaps nobody waits any more
 
     def prefer(self, host: str, address: str) -> None:
         """`address` just worked: it goes first next time."""
