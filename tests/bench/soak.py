@@ -29,7 +29,7 @@ from tests.support.ports import free_port
 WARM = 0.5
 """The part of the run that is not looked at."""
 WARM_SECONDS = 240.0
-"""It is not longer than this: memory rests then (after some five million answers; before, it grows by 3 MB)."""
+"""It is not longer than this: by then, some five million answers, memory has grown by most of what it grows by."""
 BLOCKS = 8
 _T_95 = 2.447
 """Student's t for as many blocks, less two."""
