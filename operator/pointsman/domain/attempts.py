@@ -163,7 +163,7 @@ def surrender(
     lines = [f"- {t.target.backend.name} ({t.target.model}): {t.judged.verdict.value}, {t.judged.why.value}: "
              f"{t.judged.sentence}, after {t.ms:.0f} ms" for t in tried]  # fmt: skip
     shown = [e for e in excluded if e.reason is not Barred.FALLBACK_OFF]
-    lines += [f"- {e.backend} ({e.target.model}): not asked, {e.reason.value}: {e.message}" for e in shown]
+    lines += [f"- {e.backend} ({e.target.model}): not asked, {e.reason.value}: {e.told(now)}" for e in shown]
     verdicts = {t.judged.verdict for t in tried}
     busy_until = [e.until - now for e in shown if e.reason is Barred.SATURATED and e.until is not None]
     able = [e for e in shown if e.reason not in _UNFIT]

@@ -82,12 +82,18 @@ class Excluded:
     target: Target | BrokenTarget
     reason: Barred
     message: str
+    """The same for as long as nothing changes: reports carry it, and what changes in them is written to the cluster."""
     until: float | None = None
     """When the reason ends by itself, by the clock of `now`."""
 
     @property
     def backend(self) -> str:
         return self.target.backend if isinstance(self.target, BrokenTarget) else self.target.backend.name
+
+    def told(self, now: float) -> str:
+        """The message to somebody who asks now: with what is left of it."""
+        left = f", for another {max(1, round(self.until - now))} s" if self.until is not None else ""
+        return self.message + left
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,12 @@ _SERVES = (Obstacle.RAMPING, Obstacle.AT_LIMIT)
 
 _MESSAGES = {
     Obstacle.UNHEALTHY: "it does not answer{detail}",
-    Obstacle.SATURATED: "it is busy{left}",
+    Obstacle.SATURATED: "it is busy",
     Obstacle.LOADING: "it is loading the model",
-    Obstacle.MODEL_MISSING: "it does not have the model {model}{left}",
-    Obstacle.DRILL: "a drill treats it as down{left}",
+    Obstacle.MODEL_MISSING: "it does not have the model {model}",
+    Obstacle.DRILL: "a drill treats it as down",
     Obstacle.AT_LIMIT: "it has as many requests as limits.maxInFlight allows",
-    Obstacle.DENIED: "it refuses our credential{left}: check the Secret and the account",
+    Obstacle.DENIED: "it refuses our credential: check the Secret and the account",
 }
 
 
@@ -166,7 +172,7 @@ def order(route: Route, health: Health, now: float, request: Features = PLAIN, *
             elif rising:
                 ramp += rising
             else:
-                excluded.append(_excluded(target, worst, now))
+                excluded.append(_excluded(target, worst))
         candidates += _ranked(tier, chairs, request, now, Place.PRIORITY)
         ramping += _ranked(tier, ramp, request, now, Place.RAMPING)
         crowd = [chair for found, _ in lengthy.values() for chair in found]
@@ -231,7 +237,8 @@ def _not_asked(target: Target) -> Excluded:
 
 
 def target_states(route: Route, health: Health, now: float) -> Iterator[tuple[Target | BrokenTarget, Excluded | None]]:
-    """Each target of the route and of its rules with what bars it, all by itself; None when it could serve."""
+    """Each target of the route and of its rules with what bars it, all by itself; None when it could serve. One at its
+    limit does serve: that comes and goes with each request."""
     for target in route.every_target:
         yield target, barred(target, health, now)
 
@@ -244,10 +251,10 @@ def barred(target: Target | BrokenTarget, health: Health, now: float) -> Exclude
     for endpoint in target.backend.endpoints:
         machine = health.machine(endpoint.key)
         hindrance = machine.hindrance(target.upstream_model, _version(target), now) if machine else None
-        if machine is None or hindrance is None or hindrance.obstacle is Obstacle.RAMPING:
+        if machine is None or hindrance is None or hindrance.obstacle in _SERVES:
             return None
         hindrances.append((hindrance, machine))
-    return _excluded(target, hindrances, now)
+    return _excluded(target, hindrances)
 
 
 def chair_of(target: Target, endpoint: Endpoint, health: Health) -> Seat:
@@ -259,7 +266,7 @@ def _version(target: Target) -> str:
     return credential.version if credential else ""
 
 
-def _excluded(target: Target, found: list[tuple[Hindrance, EndpointMachine]], now: float) -> Excluded:
+def _excluded(target: Target, found: list[tuple[Hindrance, EndpointMachine]]) -> Excluded:
     if not found:
         return Excluded(target, Barred.NO_ENDPOINT, "no pod of it is ready")
     order = list(Obstacle)
@@ -270,8 +277,6 @@ def _excluded(target: Target, found: list[tuple[Hindrance, EndpointMachine]], no
             f[0].obstacle is not Obstacle.AT_LIMIT, f[0].until or float("inf"), order.index(f[0].obstacle),
         ),
     )  # fmt: skip
-    until = hindrance.until
-    left = f", for another {max(1, round(until - now))} s" if until is not None else ""
     detail = f": {machine.message}" if machine.message else ""
-    message = _MESSAGES[hindrance.obstacle].format(left=left, detail=detail, model=target.model)
-    return Excluded(target, Barred(hindrance.obstacle.value), message, until)
+    message = _MESSAGES[hindrance.obstacle].format(detail=detail, model=target.model)
+    return Excluded(target, Barred(hindrance.obstacle.value), message, hindrance.until)

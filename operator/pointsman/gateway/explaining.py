@@ -113,6 +113,6 @@ def _excluded(e: Excluded, now: float) -> dict[str, Any]:
         "model": e.target.model,
         "priority": e.target.priority,
         "reason": e.reason.value,
-        "message": e.message,
+        "message": e.told(now),
         "secondsLeft": round(max(0.0, e.until - now), 1) if e.until is not None else None,
     }

@@ -70,9 +70,18 @@ def test_each_exclusion_has_its_reason_and_a_sentence() -> None:
         ("a", "Unhealthy"), ("b", "Saturated"), ("c", "Denied"), ("d", "ModelMissing"), ("e", "Loading"),
         ("absent", "BackendNotFound"),
     ]  # fmt: skip
-    assert [e.message for e in o.excluded][:2] == [
+    assert [e.told(NOW) for e in o.excluded][:2] == [
         "it does not answer: it refuses connections", "it is busy, for another 9 s",
     ]  # fmt: skip
+
+
+def test_what_a_report_says_of_targets_stays_the_same_while_nothing_changes() -> None:
+    w = World("a", "b", "c", "d")
+    for name, judged in zip("abcd", (REFUSED, BUSY, DENIED, MISSING), strict=True):
+        w.saw(name, judged)
+    at_once, later = (list(target_states(w.route, w.book, NOW + passed)) for passed in (0.0, 3.0))
+    assert all(barred is not None for _, barred in at_once)
+    assert later == at_once
 
 
 def test_fallback_off_leaves_the_first() -> None:

@@ -9,7 +9,7 @@ from tests.support.running_gateway import external, ollama, route, table
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.attempts import Tried, next_attempt, surrender
 from pointsman.domain.book import HealthBook
-from pointsman.domain.candidates import Barred, Ordering, Place, order
+from pointsman.domain.candidates import Barred, Ordering, Place, order, target_states
 from pointsman.domain.compiling import compile_table
 from pointsman.domain.failure import fault
 from pointsman.domain.sharing import Crew
@@ -78,6 +78,7 @@ def test_a_full_endpoint_is_no_candidate_and_says_why() -> None:
     assert [c.target.backend.name for c in o.candidates] == ["b"]
     assert [(e.backend, e.reason) for e in o.excluded] == [("a", Barred.AT_LIMIT)]
     assert "limits.maxInFlight" in o.excluded[0].message
+    assert [barred for _, barred in target_states(w.route, w.book, NOW)] == [None, None], "its status is another matter"
 
 
 def test_a_slot_is_waited_for_once_then_the_next_priority_is_asked() -> None:
