@@ -88,6 +88,10 @@ bursts: setup programs ## Half an hour of bursts on a whole cluster, the operato
 keda: setup programs ## A real KEDA scales a backend: 12 minutes to build it, 4 to run; writes docs/keda-run.md
 	@$(RUN) python -m tests.keda --write
 
+.PHONY: scale
+scale: setup programs ## 1,000 backends and 1,000 routes: what they cost, how fast changes are carried out; writes docs/scale.md
+	@$(RUN) python -m tests.scale --write
+
 .PHONY: lint
 lint: setup ## ruff and the import contracts
 	@$(RUN) ruff check
@@ -123,5 +127,5 @@ cluster-down: setup ## Take it away
 	@$(RUN) python -m tests.cluster down
 
 .PHONY: bench
-bench: setup ## CPU, latency and memory of the gateway beside its peers, streams that wait, a soak: ten minutes
+bench: setup ## CPU, latency and memory of the gateway beside its peers, streams that wait: ten minutes; a soak: thirty
 	@$(RUN) python -m tests.bench --write

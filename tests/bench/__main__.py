@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of JSON and of streams")
     parser.add_argument("--seconds", type=float, default=2.5, help="of load in a round")
     parser.add_argument("--streams", type=int, default=10_000, help="idle ones at once")
-    parser.add_argument("--soak", type=float, default=1.5, metavar="MINUTES")
+    parser.add_argument("--soak", type=float, default=30, metavar="MINUTES")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     args = parser.parse_args()
     if args.write and (args.only or args.peers):

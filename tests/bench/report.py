@@ -300,7 +300,8 @@ def _soak(s: Soak) -> list[str]:
         f"| open files more than before, when the pools are empty again | {s.files_left} |",
         f"| requests, attempts and waits that the gateway still counts | {s.in_flight:g} |",
         "",
-        "`python -m tests.bench --only soak --soak MINUTES` takes longer.",
+        f"Minute by minute, in MB: {', '.join(f'{mb:.1f}' for mb in s.by_minute)}. An allocator gives memory back when"
+        " a stretch of it happens to be free: it goes up and down.",
         "",
     ]
 

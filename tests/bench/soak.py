@@ -29,7 +29,8 @@ from tests.support.ports import free_port
 WARM = 0.5
 """The part of the run that is not looked at."""
 WARM_SECONDS = 240.0
-"""It is not longer than this: by then, some five million answers, memory has grown by most of what it grows by."""
+"""It is not longer than this: by then, some five million answers, memory has grown by most of what it grows by. Later
+it goes up and down by a megabyte, over ten minutes and more: a short soak may end on the way up."""
 BLOCKS = 8
 _T_95 = 2.447
 """Student's t for as many blocks, less two."""
@@ -65,6 +66,8 @@ class Soak:
     """At the start of the part that is looked at, and at its end."""
     slope: Slope
     """Over that part."""
+    by_minute: tuple[float, ...]
+    """Resident MB, the median of each minute of the whole run."""
     files_left: int
     """Open files more than before, once the pools are empty."""
     in_flight: float
@@ -110,7 +113,7 @@ def _soak(process: Process, port: int, admin: int, seconds: float, scratch: Path
     threads.append(threading.Thread(target=leave))
     for thread in threads:
         thread.start()
-    samples = sampled(process, seconds)
+    course = sampled(process, seconds)
     for thread in threads:
         thread.join()
     for outcome in done:
@@ -118,8 +121,11 @@ def _soak(process: Process, port: int, admin: int, seconds: float, scratch: Path
             raise RuntimeError(f"the soak ended with a bad answer: {outcome}")
     requests, talks = (int(d) for d in done if not isinstance(d, Exception))
     files_left = uvloop.run(back_to(process, files, POOL_SECONDS))
+    samples = looked_at(course, seconds)
     ends = (samples[0][1], samples[-1][1])
-    return Soak(seconds, requests, talks, left, ends, slope_of(samples), files_left, in_flight(admin))
+    return Soak(
+        seconds, requests, talks, left, ends, slope_of(samples), by_minute(course), files_left, in_flight(admin)
+    )
 
 
 def warm_up(seconds: float) -> float:
@@ -128,14 +134,25 @@ def warm_up(seconds: float) -> float:
 
 
 def sampled(process: Process, seconds: float) -> list[tuple[float, float]]:
-    """(second, resident MB) of the part that is looked at."""
+    """(second, resident MB) of the whole run."""
     samples = []
     began = time.monotonic()
     while (now := time.monotonic() - began) < seconds:
-        if now > warm_up(seconds):
-            samples.append((now, process.resident_mb()))
+        samples.append((now, process.resident_mb()))
         time.sleep(min(1.0, seconds / 30))
     return samples
+
+
+def looked_at(course: Sequence[tuple[float, float]], seconds: float) -> list[tuple[float, float]]:
+    """The part of a run of so many seconds that counts."""
+    return [(at, mb) for at, mb in course if at > warm_up(seconds)]
+
+
+def by_minute(course: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    minutes: dict[int, list[float]] = {}
+    for at, mb in course:
+        minutes.setdefault(int(at // 60), []).append(mb)
+    return tuple(median(seen) for seen in minutes.values())
 
 
 def slope_of(samples: Sequence[tuple[float, float]]) -> Slope:

@@ -8,7 +8,7 @@ from tests.bench.idle import Compared, Idle, at_most
 from tests.bench.load import Seen, body
 from tests.bench.peers import OURS
 from tests.bench.report import Run, page
-from tests.bench.soak import BLOCKS, Slope, Soak, slope_of
+from tests.bench.soak import BLOCKS, WARM_SECONDS, Slope, Soak, by_minute, looked_at, slope_of
 
 
 def comparison(ours: float) -> Comparison:
@@ -22,7 +22,7 @@ def comparison(ours: float) -> Comparison:
 
 def run(ours: float) -> Run:
     idle = Compared(9_900, {OURS: Idle(9_900, 3.0, 8.6, 0.5, 0.7, 8.5, 0)}, {})
-    soak = Soak(60, 1000, 100, 10, (70.0, 70.1), Slope(0.1, 0.2, 0.6), 0, 0)
+    soak = Soak(60, 1000, 100, 10, (70.0, 70.1), Slope(0.1, 0.2, 0.6), (69.0, 70.1), 0, 0)
     return Run(3, 3.0, comparison(ours), comparison(ours), comparison(ours), idle, soak, {"500": (0.5, 1.0)})
 
 
@@ -54,6 +54,14 @@ def test_slope() -> None:
     assert steady.mb_minute == pytest.approx(2.0)
     assert steady.error_mb_minute == pytest.approx(0.0, abs=1e-9)
     assert steady.least_grown_mb == pytest.approx(10 * BLOCKS - 1)
+
+
+def test_what_a_soak_looks_at() -> None:
+    course = [(float(second), second // 60 + 70.0) for second in range(600)]
+    assert looked_at(course, 600)[0] == (WARM_SECONDS + 1, 74.0)
+    assert looked_at(course[:60], 60)[0] == (31.0, 70.0)
+    assert by_minute(course) == tuple(70.0 + n for n in range(10))
+    assert "Minute by minute, in MB: 69.0, 70.1." in page(run(28.0))
 
 
 def test_memory_that_moves_up_and_down_does_not_grow() -> None:
