@@ -15,19 +15,23 @@ import yaml
 from tests.operator.bench import SETTINGS
 from tests.support.ports import free_port
 
+from pointsman.controllers.settings import Settings
+
 START_SECONDS = 30.0
 
 
 class OperatorProcess:
     """Ended by its own process id when left."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, *namespaces: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, folder: Path, *namespaces: str, settings: Settings = SETTINGS, log_level: str = "debug"
+    ) -> None:
         self._port = free_port()
         config = folder / "settings.yaml"
-        config.write_text(yaml.safe_dump(SETTINGS.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
+        config.write_text(yaml.safe_dump(settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
         self.log = folder / f"operator-{self._port}.log"
         arguments = ["--kubeconfig", str(kubeconfig), "--config", str(config), "--health-host", "127.0.0.1",
-                     "--health-port", str(self._port), "--log-level", "debug"]  # fmt: skip
+                     "--health-port", str(self._port), "--log-level", log_level]  # fmt: skip
         for namespace in namespaces:
             arguments += ["--namespace", namespace]
         with self.log.open("w") as output:

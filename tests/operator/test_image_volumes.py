@@ -11,7 +11,7 @@ from tests.cluster import processes
 from tests.cluster.cluster import Cluster
 from tests.cluster.providers import DEFAULT_NAMES
 from tests.operator.bench import Bench, condition, ollama
-from tests.operator.conftest import CRDS
+from tests.operator.installed import CRDS
 
 from pointsman.kube.client import Client
 from pointsman.kube.connect import Connection, connect

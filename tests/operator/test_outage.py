@@ -6,11 +6,10 @@ import asyncio
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
 from tests.operator.bench import ollama
 from tests.operator.conftest import eventually
 from tests.operator.process import OperatorProcess
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.tcp_proxy import TcpProxy, through
 
 from pointsman.controllers.operator import LOST_EXIT
 from pointsman.kube.client import Client
@@ -19,19 +18,6 @@ from pointsman.kube.lease import RENEW_SECONDS
 from pointsman.kube.resources import BACKENDS, DEPLOYMENTS, SERVICES, Obj, uid_of
 
 CAUGHT_UP_SECONDS = 60.0
-
-
-def through(proxy: TcpProxy, kubeconfig: Path, folder: Path) -> Path:
-    """The kubeconfig by way of the proxy; the API server's certificate does not name it."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    cluster = config["clusters"][0]["cluster"]
-    cluster["server"] = f"https://127.0.0.1:{proxy.port}"
-    for key in ("certificate-authority", "certificate-authority-data"):
-        cluster.pop(key, None)
-    cluster["insecure-skip-tls-verify"] = True
-    path = folder / "proxied.kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 async def test_operator_catches_up_after_an_outage(

@@ -14,8 +14,9 @@ import yaml
 from tests.cluster.cluster import Cluster
 from tests.operator import paper
 from tests.operator.bench import condition, external, ollama, route, says
-from tests.operator.conftest import SYSTEM, eventually
+from tests.operator.conftest import eventually
 from tests.operator.hands import pull_pod, server_pods
+from tests.operator.installed import SYSTEM
 from tests.operator.process import OperatorProcess
 from tests.operator.worker import Worker, address, token_of
 

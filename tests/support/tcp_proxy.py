@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from types import TracebackType
+
+import yaml
 
 
 class TcpProxy:
@@ -15,6 +18,7 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
         self.accepted = 0
         """Connections accepted since the start."""
@@ -45,7 +49,7 @@ class TcpProxy:
         self.cut()
         for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._serving, return_exceptions=True)
 
     def cut(self) -> None:
         """Resets every open connection."""
@@ -55,6 +59,11 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        task = asyncio.create_task(self._connect(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._target)
         except OSError:
@@ -88,3 +97,16 @@ class TcpProxy:
                     return
                 writer.write(data)
                 await writer.drain()
+
+
+def through(proxy: TcpProxy, kubeconfig: Path, folder: Path) -> Path:
+    """The kubeconfig by way of the proxy; the API server's certificate does not name it."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    cluster["server"] = f"https://127.0.0.1:{proxy.port}"
+    for key in ("certificate-authority", "certificate-authority-data"):
+        cluster.pop(key, None)
+    cluster["insecure-skip-tls-verify"] = True
+    path = folder / "proxied.kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path

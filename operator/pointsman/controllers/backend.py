@@ -32,7 +32,7 @@ from pointsman.controllers.scaling import Scaling
 from pointsman.controllers.settings import Settings
 from pointsman.controllers.status_writer import StatusWriter
 from pointsman.controllers.workload import lacking, replicas, serves
-from pointsman.domain.compiling import ca_bundle, missing_secret
+from pointsman.domain.compiling_backend import ca_bundle, missing_secret
 from pointsman.domain.folding import Health, fold_backend
 from pointsman.domain.references import references
 from pointsman.engines.drivers import DRIVERS
@@ -78,7 +78,9 @@ class BackendController:
     def __init__(self, context: Context) -> None:
         self.scaling = Scaling(context)
         self._context = context
-        self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(context, figures=without_figures)
+        self._writer: StatusWriter[LLMBackendStatus] = StatusWriter(
+            context, figures=without_figures, latency=without_latency
+        )
         self._events: dict[str, _EventsRead] = {}
         self._adapters = AdapterCalls()
         self._nodes = Nodes(context.client, context.clock)
@@ -296,11 +298,15 @@ def written_out(backend: LLMBackend, settings: Settings) -> LLMBackend:
 
 
 def without_figures(status: LLMBackendStatus) -> LLMBackendStatus:
-    """The status without what changes all the time: two that differ only in figures are written once a second."""
+    """The status without what changes all the time: that may wait for its turn."""
     models = tuple(
         m.model_copy(update={"completed_bytes": 0, "bytes_per_second": 0, "eta_seconds": None, "progress": ""})
         for m in status.models
     )
-    health = status.health.model_copy(update={"latency_ms": None})
+    status = without_latency(status)
     scaled = status.autoscaling.model_copy(update={"last_activity_time": ""}) if status.autoscaling else None
-    return status.model_copy(update={"models": models, "models_summary": "", "health": health, "autoscaling": scaled})
+    return status.model_copy(update={"models": models, "models_summary": "", "autoscaling": scaled})
+
+
+def without_latency(status: LLMBackendStatus) -> LLMBackendStatus:
+    return status.model_copy(update={"health": status.health.model_copy(update={"latency_ms": None})})

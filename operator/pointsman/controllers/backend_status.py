@@ -20,7 +20,7 @@ from pointsman.controllers.model_status import ModelView, models_pulled, summary
 from pointsman.controllers.observed import Observed, Problem
 from pointsman.controllers.plan_backend import Plan
 from pointsman.controllers.workload import is_group, progress
-from pointsman.domain.folding import bucket
+from pointsman.domain.folding import told_latency
 from pointsman.engines.base import PROGRESS_MARGIN, startup_seconds
 from pointsman.engines.drivers import DRIVERS
 from pointsman.engines.stores import ImageStore, OwnStore
@@ -282,5 +282,5 @@ def _health(seen: Observed, old: HealthStatus) -> HealthStatus:
         reason=health.reason,
         message=health.message[:512],
         since=since,
-        latency_ms=bucket(health.latency_ms),
+        latency_ms=told_latency(health.latency_ms, old.latency_ms),
     )

@@ -12,7 +12,7 @@ from pointsman.api import meta
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers.book import ReportBook
 from pointsman.controllers.settings import Settings
-from pointsman.domain.compiling import compile_table
+from pointsman.domain.compiling import Compiler
 from pointsman.domain.references import References, pull_secrets, references
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.kube.cache import Cache
@@ -47,6 +47,7 @@ class Context:
     """Counts what changed of a namespace's resources and Secrets: a compiled table is good while it stays."""
     gateway_trouble: dict[str, str] = field(default_factory=dict)
     """Why a namespace's gateway cannot be made, in a sentence."""
+    _compilers: dict[str, Compiler] = field(default_factory=dict)
     _tables: dict[str, tuple[int, RoutingTable]] = field(default_factory=dict)
 
     def backend(self, body: Obj) -> LLMBackend:
@@ -85,7 +86,8 @@ class Context:
             return known[1]
         backends = self.backends(namespace)
         secrets, config_maps = await self.held(namespace, references(backends))
-        table = compile_table(backends, self.routes(namespace), {}, secrets, config_maps=config_maps)
+        compiler = self._compilers.setdefault(namespace, Compiler())
+        table = compiler.compile(backends, self.routes(namespace), {}, secrets, config_maps=config_maps)
         self._tables[namespace] = (at, table)
         return table
 

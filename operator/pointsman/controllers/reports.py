@@ -23,6 +23,7 @@ from pointsman.controllers import children, gateway_children, own_pulls, pull_jo
 from pointsman.controllers.context import Context
 from pointsman.controllers.keys import Key, everything_in, keys_of
 from pointsman.controllers.scaling import Scaling
+from pointsman.domain.folding import rounded
 from pointsman.domain.report import (
     HEARTBEAT_SECONDS,
     REPORT_PATH,
@@ -187,7 +188,7 @@ def news(namespace: str, before: GatewayReport | None, now: GatewayReport) -> It
         old = old_backends.pop(backend.name, None)
         if old is None or _gist(old) != _gist(backend):
             yield Key("LLMBackend", namespace, backend.name), 0.0
-        elif old.latency_ms != backend.latency_ms:
+        elif rounded(old.latency_ms) != rounded(backend.latency_ms):
             yield Key("LLMBackend", namespace, backend.name), FIGURES_SECONDS
     for route in now.routes:
         known = old_routes.pop(route.name, None)

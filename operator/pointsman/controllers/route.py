@@ -62,5 +62,5 @@ class RouteController:
 
 
 def without_figures(status: ModelRouteStatus) -> ModelRouteStatus:
-    """The newest fallback may change with every request: it is written once a second."""
+    """The newest fallback may change with every request: it may wait for its turn."""
     return status.model_copy(update={"last_fallback": None})

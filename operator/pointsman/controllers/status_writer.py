@@ -1,4 +1,10 @@
-"""Writing a status: only when it is another, figures at most once a second, one Event for each flip of a condition."""
+"""Writing a status: only when it is another, what may wait in its turn, one Event for each flip of a condition.
+
+Figures (the progress of a pull, the newest fallback, latencies) change all the time, of many objects at once. An object
+whose status is another only by them is written once in `FIGURES_SECONDS` at most, all of them together
+`1 / FIGURES_SPACING` times a second; where only latencies changed, which they do while nobody asks for anything,
+`1 / LATENCY_SPACING` times: an operator at rest must cost the API server next to nothing, however much there is.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ from pointsman.api.backend_status import LLMBackendStatus
 from pointsman.api.route import ModelRouteStatus
 from pointsman.controllers.conditions import flips
 from pointsman.controllers.context import Context
+from pointsman.controllers.turns import Turns
 from pointsman.kube import events
 from pointsman.kube.connect import NotFound
 from pointsman.kube.resources import Obj, name_of, resource_of, uid_of
@@ -17,25 +24,36 @@ from pointsman.kube.resources import Obj, name_of, resource_of, uid_of
 S = TypeVar("S", LLMBackendStatus, ModelRouteStatus)
 
 FIGURES_SECONDS = 1.0
+FIGURES_SPACING = 0.1
+LATENCY_SPACING = 2.0
 
 
 class StatusWriter(Generic[S]):
     """Of one kind."""
 
-    def __init__(self, context: Context, figures: Callable[[S], S]) -> None:
-        """`figures` gives a status without its figures."""
+    def __init__(
+        self,
+        context: Context,
+        figures: Callable[[S], S],
+        latency: Callable[[S], S] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`figures` gives a status without its figures, `latency` one without its latency."""
         self._context = context
         self._without: Callable[[S], S] = figures
+        self._without_latency: Callable[[S], S] | None = latency
+        self._clock = clock
         self._written: dict[str, float] = {}
-        """When figures of an object were last written, by its UID."""
+        """When an object was last written, by its UID."""
+        self._figures = Turns(FIGURES_SPACING)
+        self._latencies = Turns(LATENCY_SPACING)
 
     async def write(self, body: Obj, old: S, new: S) -> float | None:
         """Seconds until the figures may be written, when they were held back."""
         if old == new:
             return None
-        now = time.monotonic()
-        wait = self._written.get(uid_of(body), 0.0) + FIGURES_SECONDS - now
-        if wait > 0 and self._without(old) == self._without(new):
+        now = self._clock()
+        if (wait := self._wait(uid_of(body), old, new, now)) > 0:
             return wait
         manifest: Obj = {
             "apiVersion": body["apiVersion"],
@@ -55,3 +73,15 @@ class StatusWriter(Generic[S]):
             notice = events.Notice(condition.reason, condition.message or condition.type, warning=bad)
             await events.post(self._context.client, body, notice, self._context.instance)
         return None
+
+    def _wait(self, uid: str, old: S, new: S, now: float) -> float:
+        """Seconds until `new` may be written; 0: now."""
+        if self._without(old) != self._without(new):
+            self._figures.forget(uid)
+            self._latencies.forget(uid)
+            return 0.0
+        if (left := self._written.get(uid, 0.0) + FIGURES_SECONDS - now) > 0:
+            return left
+        if self._without_latency is not None and self._without_latency(old) == self._without_latency(new):
+            return self._latencies.wait(uid, now)
+        return self._figures.wait(uid, now)

@@ -31,6 +31,9 @@ JUDGED = UP | {"Unhealthy"}
 PENDING_SECONDS = 10.0
 JUST_NOW_SECONDS = 2 * HEARTBEAT_SECONDS
 """Pods are taken away only by reports younger than this."""
+FAR = 2.0
+NOISE_MS = 10.0
+"""Below it is the machine that differs from one check to the next."""
 USABLE = frozenset({"Ready", "Unknown"})
 """States of targets that could serve now: what nobody has judged yet counts, as it does for traffic."""
 
@@ -196,8 +199,19 @@ def fold_route(name: str, generation: int, targets: Sequence[tuple[str, str]], v
     return RouteView(*verdict, targets=states, last_fallback=last)
 
 
-def bucket(milliseconds: float | None) -> int | None:
-    """A latency that rarely changes: one or two leading digits in steps of about a quarter."""
+def told_latency(milliseconds: float | None, said: int | None) -> int | None:
+    """A latency that rarely changes: what was `said` before while that is not off by more than a factor of `FAR`."""
+    if milliseconds is None:
+        return None
+    if said is not None:
+        small, large = sorted((max(milliseconds, NOISE_MS), max(said, NOISE_MS)))
+        if large <= FAR * small:
+            return said
+    return rounded(milliseconds)
+
+
+def rounded(milliseconds: float | None) -> int | None:
+    """To one or two leading digits, in steps of about a quarter."""
     if milliseconds is None:
         return None
     scale = 1

@@ -12,10 +12,11 @@ from pointsman.domain.folding import (
     PENDING_SECONDS,
     Gateways,
     Received,
-    bucket,
     fold_backend,
     fold_route,
     gateways,
+    rounded,
+    told_latency,
 )
 from pointsman.domain.report import (
     SILENT_AFTER_SECONDS,
@@ -144,8 +145,27 @@ def test_newest_fallback_wins() -> None:
 
 @given(st.floats(0.1, 60_000))
 def test_latency_is_rounded_but_not_by_much(value: float) -> None:
-    shown = bucket(value)
+    shown = rounded(value)
     assert shown is not None
     assert shown >= 1
     assert value / 2 <= shown + 0.5
     assert shown <= value * 2 + 1
+
+
+@given(st.floats(0.1, 60_000), st.integers(1, 60_000))
+def test_what_was_said_of_a_latency_stays_while_it_is_about_right(value: float, said: int) -> None:
+    shown = told_latency(value, said)
+    assert told_latency(value, shown) == shown, "saying it again changes nothing"
+    assert shown is not None
+    if shown != said:
+        assert shown == rounded(value)
+        assert max(value, said) > 20
+    else:
+        assert max(value, said) <= 20 or 0.5 <= value / said <= 2.0 or min(value, said) < 10
+
+
+def test_a_first_latency_is_told_and_a_lost_one_forgotten() -> None:
+    assert told_latency(123.0, None) == 150
+    assert told_latency(None, 150) is None
+    assert told_latency(1.0, 7) == 7, "noise"
+    assert told_latency(80.0, 7) == 70

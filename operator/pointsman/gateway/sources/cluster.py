@@ -20,7 +20,7 @@ from pathlib import Path
 from pointsman.api import meta
 from pointsman.api.engine import Engine
 from pointsman.api.objects import LLMBackend, ModelRoute
-from pointsman.domain.compiling import compile_table
+from pointsman.domain.compiling import Compiler, compile_table
 from pointsman.domain.probed import ProbeOutcome
 from pointsman.domain.references import references
 from pointsman.domain.sharing import Crew, crew
@@ -72,6 +72,7 @@ class ClusterSource:
         self._backends = Parsed(LLMBackend.parse, meta.BACKEND_KIND)
         self._routes = Parsed(ModelRoute.parse, meta.ROUTE_KIND)
         self._referenced = Referenced(self._connection, namespace, self._changed)
+        self._compiler = Compiler()
         self._table: RoutingTable | None = None
         ours = [
             Selection(meta.GROUP, meta.VERSION, meta.BACKEND_PLURAL, namespace),
@@ -121,8 +122,8 @@ class ClusterSource:
         gateways = crew(gateways_of(ours.values()), self._state.name)
         held = self._referenced.secrets(), self._referenced.config_maps()
         inputs = (backends, routes, endpoints_of(slices.values()), *held, gateways)
-        # In a thread: 1,000 backends and routes take 50 ms, which requests should not have to wait.
-        table = await asyncio.to_thread(_compiled, self._table, *inputs)
+        # In a thread: 1,000 backends and routes take 50 ms at first, which requests should not have to wait.
+        table = await asyncio.to_thread(_compiled, self._compiler, self._table, *inputs)
         if table is None:
             return
         changed = self._table is None or table.routes != self._table.routes or table.clashes != self._table.clashes
@@ -187,6 +188,7 @@ class ClusterSource:
 
 
 def _compiled(
+    compiler: Compiler,
     before: RoutingTable | None,
     backends: list[LLMBackend],
     routes: list[ModelRoute],
@@ -196,7 +198,7 @@ def _compiled(
     gateways: Crew,
 ) -> RoutingTable | None:
     """The table; None when it says the same as `before`."""
-    table = compile_table(backends, routes, endpoints, secrets, gateways, config_maps)
+    table = compiler.compile(backends, routes, endpoints, secrets, gateways, config_maps)
     return None if table == before else table
 
 
