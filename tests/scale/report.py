@@ -37,7 +37,7 @@ def promises(outcome: Outcome) -> list[Promise]:
         Promise("a deleted Service → made again, p99", 2, "s", outcome.drift.p99),
         Promise("a changed route → the gateway routes by it, p99", 0.2, "s", outcome.routed.p99),
         Promise("the operator's leader is killed → another has carried out a change", 20, "s", outcome.crash),
-        Promise("the next operator starts: writes", 0, "", outcome.restart_writes),
+        Promise("the next operator starts: writes to children, Events", 0, "", outcome.restart_writes),
         Promise("at rest: calls of the API server, but for watches and lease", 1, "a second", outcome.idle_calls),
         Promise("memory of the operator", 150, "MB", outcome.operator.mb),
         Promise("memory of the gateway", 150, "MB", outcome.gateway.mb),

@@ -93,7 +93,7 @@ class BackendController:
             self._adapters.forget(namespace, name)
             return Again(None)  # owner references delete the children
         try:
-            backend = self._context.backend(body)
+            backend = LLMBackend.parse(body)
         except ValidationError as error:
             await self._writer.write(body, *unreadable.backend(body, error, self._context.clock()))
             return Again()

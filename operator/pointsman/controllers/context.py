@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from pointsman.api import meta
 from pointsman.api.objects import LLMBackend, ModelRoute
 from pointsman.controllers.book import ReportBook
 from pointsman.controllers.settings import Settings
 from pointsman.domain.compiling import Compiler
+from pointsman.domain.parsed import Parsed
 from pointsman.domain.references import References, pull_secrets, references
 from pointsman.domain.table import RoutingTable, SecretValue
 from pointsman.kube.cache import Cache
@@ -47,36 +50,23 @@ class Context:
     """Counts what changed of a namespace's resources and Secrets: a compiled table is good while it stays."""
     gateway_trouble: dict[str, str] = field(default_factory=dict)
     """Why a namespace's gateway cannot be made, in a sentence."""
+    _parsed: dict[str, tuple[Parsed[LLMBackend], Parsed[ModelRoute]]] = field(default_factory=dict)
     _compilers: dict[str, Compiler] = field(default_factory=dict)
     _tables: dict[str, tuple[int, RoutingTable]] = field(default_factory=dict)
 
-    def backend(self, body: Obj) -> LLMBackend:
-        """Raises `pydantic.ValidationError`."""
-        return self.cache.parsed(BACKENDS, body, LLMBackend.parse)
-
-    def route(self, body: Obj) -> ModelRoute:
-        """Raises `pydantic.ValidationError`."""
-        return self.cache.parsed(ROUTES, body, ModelRoute.parse)
-
     def backends(self, namespace: str) -> list[LLMBackend]:
-        """Those that can be read."""
-        out = []
-        for body in self.cache.all(BACKENDS, namespace):
-            try:
-                out.append(self.backend(body))
-            except ValueError:
-                continue
-        return out
+        """Those that can be read, without their status but for the digests of models."""
+        return self._of(namespace)[0].of(self.cache.all(BACKENDS, namespace))
 
     def routes(self, namespace: str) -> list[ModelRoute]:
-        """Those that can be read."""
-        out = []
-        for body in self.cache.all(ROUTES, namespace):
-            try:
-                out.append(self.route(body))
-            except ValueError:
-                continue
-        return out
+        """Those that can be read, without their status."""
+        return self._of(namespace)[1].of(self.cache.all(ROUTES, namespace))
+
+    def _of(self, namespace: str) -> tuple[Parsed[LLMBackend], Parsed[ModelRoute]]:
+        if (parsed := self._parsed.get(namespace)) is None:
+            parsed = Parsed(LLMBackend.parse, _told_elsewhere), Parsed(ModelRoute.parse, _told_elsewhere)
+            self._parsed[namespace] = parsed
+        return parsed
 
     async def table(self, namespace: str) -> RoutingTable:
         """The namespace's routing table, without endpoints. Raises `ApiError`."""
@@ -113,3 +103,7 @@ class Context:
     def all_gateway_pods(self, namespace: str) -> list[Obj]:
         """Those too that leave, and finish their streams."""
         return list(self.cache.labelled(PODS, namespace, meta.COMPONENT_LABEL, "gateway"))
+
+
+def _told_elsewhere(name: str, error: ValidationError) -> None:
+    """By its own status."""

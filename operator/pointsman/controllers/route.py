@@ -7,6 +7,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from pointsman.api.conditions import ConditionStatus, RouteCondition
+from pointsman.api.objects import ModelRoute
 from pointsman.api.route import ModelRouteStatus
 from pointsman.controllers import unreadable
 from pointsman.controllers.context import Context
@@ -15,7 +16,7 @@ from pointsman.controllers.route_status import status as judge
 from pointsman.controllers.status_writer import StatusWriter
 from pointsman.domain.folding import fold_route
 from pointsman.kube.queue import RESYNC_SECONDS, Again
-from pointsman.kube.resources import ROUTES, is_deleting, uid_of
+from pointsman.kube.resources import ROUTES, is_deleting, name_of, uid_of
 
 PENDING_AGAIN_SECONDS = 1.0
 
@@ -34,7 +35,7 @@ class RouteController:
         if body is None or is_deleting(body):
             return Again(None)
         try:
-            route = context.route(body)
+            route = ModelRoute.parse(body)
         except ValidationError as error:
             await self._writer.write(body, *unreadable.route(body, error, context.clock()))
             return Again()
@@ -54,10 +55,11 @@ class RouteController:
         table = await self._context.table(namespace)
         losers = {c.route for c in table.clashes}
         out = []
-        for route in self._context.routes(namespace):
-            said = next((c for c in route.status.conditions if c.type == RouteCondition.ACCEPTED), None)
-            if said is not None and (said.status is ConditionStatus.FALSE) != (route.meta.name in losers):
-                out.append(route.meta.name)
+        for body in self._context.cache.all(ROUTES, namespace):
+            conditions = (body.get("status") or {}).get("conditions") or ()
+            said = next((c["status"] for c in conditions if c["type"] == RouteCondition.ACCEPTED), None)
+            if said is not None and (said == ConditionStatus.FALSE) != (name_of(body) in losers):
+                out.append(name_of(body))
         return out
 
 

@@ -26,7 +26,7 @@ _NOTHING: Mapping[str, SecretValue] = {}
 class _Compiled:
     """A route, and what it was compiled from."""
 
-    mark: Any
+    source: ModelRoute
     won: tuple[str, ...]
     named: tuple[str, ...]
     """Backends."""
@@ -39,8 +39,9 @@ class _Compiled:
 
 
 class Compiler:
-    """Compiles the same namespace again and again: only what has changed, and what names it, is compiled anew, and what
-    has not is the very same object. A thousand backends and routes of which one has changed take a few ms, not 50."""
+    """Compiles the same namespace again and again: only what has changed, and what names it, is compiled anew; what has
+    not is the very same object. A thousand backends and routes of which one has changed take a few ms, not 50. For that
+    what has not changed should come as the same object too (`parsed.py`): comparing two takes its time."""
 
     def __init__(self) -> None:
         self._parts: dict[str, tuple[Any, Part]] = {}
@@ -93,28 +94,20 @@ class Compiler:
         kept: dict[str, tuple[Any, Part]] = {}
         for backend in sorted(backends, key=lambda b: b.meta.name):
             name, pods = backend.meta.name, endpoints.get(backend.meta.name, ())
-            digests = tuple((m.name, m.digest) for m in backend.status.models)
-            mark = _mark(backend, digests), pods, _held(backend, secrets, config_maps)
+            source = backend, pods, _held(backend, secrets, config_maps)
             known = self._parts.get(name)
-            if known is None or known[0] != mark:
-                known = mark, part_of(backend, pods, secrets, config_maps)
+            if known is None or known[0] != source:
+                known = source, part_of(backend, pods, secrets, config_maps)
             kept[name] = known
         self._parts = kept
         return {name: part for name, (_, part) in kept.items()}
 
     def _compile_route(self, route: ModelRoute, won: tuple[str, ...], parts: Mapping[str, Part]) -> _Compiled:
-        mark = _mark(route, ())
         known = self._routes.get(route.meta.name)
-        if known is not None and (known.mark, known.won) == (mark, won) and known.stands_on(parts):
+        if known is not None and (known.source, known.won) == (route, won) and known.stands_on(parts):
             return known
         named = tuple(dict.fromkeys(backend for backend, _ in route.spec.names_of_targets))
-        return _Compiled(mark, won, named, tuple(parts.get(n) for n in named), compile_route(route, won, parts))
-
-
-def _mark(of: LLMBackend | ModelRoute, status: tuple[Any, ...]) -> Any:
-    """Differs whenever the object means something else for traffic. The API server counts the versions of a spec; an
-    object from a file is compared whole. `status`: what counts of it."""
-    return (of.meta.uid, of.meta.generation, of.meta.created, status) if of.meta.uid else of
+        return _Compiled(route, won, named, tuple(parts.get(n) for n in named), compile_route(route, won, parts))
 
 
 def _held(

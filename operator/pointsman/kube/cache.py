@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import collections
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pointsman.api import meta
 from pointsman.kube.resources import JOBS, PODS, Obj, Resource, labels_of, name_of, uid_of
 
-T = TypeVar("T")
 INDEXED_LABELS = (meta.BACKEND_LABEL, meta.SOURCE_LABEL, meta.COMPONENT_LABEL)
 SHARED_LENGTH = 64
 """Longest text that is worth keeping once."""
@@ -30,7 +29,6 @@ class Cache:
         self._objects: dict[str, dict[str, dict[str, Obj]]] = {}
         self._index: dict[tuple[str, str, str, str], set[str]] = {}
         self._dead: collections.OrderedDict[str, int] = collections.OrderedDict()
-        self._parsed: dict[tuple[str, str, str], tuple[Obj, Any]] = {}
 
     def get(self, resource: Resource, namespace: str, name: str) -> Obj | None:
         return self._objects.get(resource.kind, {}).get(namespace, {}).get(name)
@@ -91,17 +89,6 @@ class Cache:
                 changed.append(old)
         return changed
 
-    def parsed(self, resource: Resource, obj: Obj, parse: Callable[[Obj], T]) -> T:
-        """`parse(obj)`, kept until the object changes. Failures are not kept."""
-        key = (resource.kind, obj["metadata"].get("namespace", ""), name_of(obj))
-        known = self._parsed.get(key)
-        if known is not None and known[0] is obj:
-            value: T = known[1]
-            return value
-        value = parse(obj)
-        self._parsed[key] = (obj, value)
-        return value
-
     def _bury(self, obj: Obj) -> None:
         self._dead[uid_of(obj)] = version(obj)
         while len(self._dead) > TOMBSTONES:
@@ -110,7 +97,6 @@ class Cache:
     def _drop(self, resource: Resource, obj: Obj) -> None:
         namespace, name = obj["metadata"].get("namespace", ""), name_of(obj)
         self._objects[resource.kind][namespace].pop(name, None)
-        self._parsed.pop((resource.kind, namespace, name), None)
         for label in INDEXED_LABELS:
             if value := labels_of(obj).get(label):
                 key = (resource.kind, namespace, label, value)

@@ -171,6 +171,19 @@ class Watcher:
             loop.call_soon_threadsafe(self._seen, resource, event["type"], dict(event["object"]))
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf would copy each object it hears of, to compare it with the last: nobody here asks what the difference is."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return
+
+
 def _configure(settings: kopf.OperatorSettings, resources: Sequence[Resource]) -> None:
     settings.posting.enabled = False
     settings.scanning.disabled = True
@@ -182,7 +195,7 @@ def _configure(settings: kopf.OperatorSettings, resources: Sequence[Resource]) -
     settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = f"{meta.GROUP}/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=meta.GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=meta.GROUP)
+    settings.persistence.diffbase_storage = _NoDiffs()
     for resource in resources:
         if resource not in OURS:
             settings.watching.label_selectors[resource.group, resource.version, resource.plural] = OWNED_SELECTOR

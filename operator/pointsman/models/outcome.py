@@ -7,13 +7,16 @@ to the report.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pointsman.domain.figures import Figures
 from pointsman.domain.report import PullProgress
 from pointsman.models.errors import PullError
-from pointsman.models.pull import Pulled
+
+if TYPE_CHECKING:
+    from pointsman.models.pull import Pulled  # the operator reads outcomes, and downloads nothing
 
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
 _MAX_MESSAGE = 1024

@@ -6,10 +6,12 @@ import base64
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pointsman.api.objects import LLMBackend
 from pointsman.domain.table import PodEndpoint
-from pointsman.gateway.sources.resources import Parsed, endpoints_of, gateways_of, secret_value, trimmed
+from pointsman.gateway.sources.cluster import tell_skipped
+from pointsman.gateway.sources.resources import endpoints_of, gateways_of, secret_value
 
 LABELS = {"pointsman.dev/backend": "local", "kubernetes.io/service-name": "pmb-local"}
 
@@ -87,40 +89,8 @@ def test_bytes_are_no_text_and_service_account_tokens_no_keys() -> None:
     assert secret_value(secret("1", "kubernetes.io/service-account-token", token=b"t"), None).data == {}
 
 
-def backend(generation: int = 1, **parts: Any) -> dict[str, Any]:
-    spec = {"engine": "Ollama", "models": [{"name": "m", "source": "ollama://m"}], "env": [{"name": "A", "value": "b"}]}
-    return {
-        "metadata": {"name": "local", "uid": "u", "generation": generation, "managedFields": [{}], "annotations": {}},
-        "spec": spec,
-        **parts,
-    }
-
-
-def test_what_is_kept_of_an_object_has_no_environment() -> None:
-    status = {"models": [{"name": "m", "digest": "sha256:1", "progress": "50 %"}], "replicas": 3}
-    kept = trimmed(backend(status=status))
-    assert "env" not in kept["spec"]
-    assert kept["metadata"] == {"name": "local", "uid": "u", "generation": 1}
-    assert kept["status"] == {"models": [{"name": "m", "digest": "sha256:1"}]}
-
-
-def test_an_object_is_read_again_only_when_routing_could_differ() -> None:
-    parsed = Parsed(LLMBackend.parse, "LLMBackend")
-    (first,) = parsed.of({"local": backend(status={"models": [{"name": "m", "progress": "1 %"}]})})
-    (same,) = parsed.of({"local": backend(status={"replicas": 2, "models": [{"name": "m", "progress": "2 %"}]})})
-    assert same is first
-    (pulled,) = parsed.of({"local": backend(status={"models": [{"name": "m", "digest": "sha256:" + "a" * 64}]})})
-    assert pulled.status.models[0].digest
-    (later,) = parsed.of({"local": backend(generation=2)})
-    assert later.meta.generation == 2
-    assert parsed.of({}) == []
-
-
-def test_an_object_that_cannot_be_read_is_skipped_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    parsed = Parsed(LLMBackend.parse, "LLMBackend")
-    bad = backend()
-    bad["spec"]["engine"] = "Quantum"
-    for _ in range(3):
-        assert [b.meta.name for b in parsed.of({"bad": bad, "local": backend()})] == ["local"]
-    assert len(caplog.records) == 1
+def test_what_cannot_be_read_is_skipped_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValidationError) as raised:
+        LLMBackend.parse({"metadata": {"name": "bad"}, "spec": {"engine": "Quantum", "models": [{"name": "m"}]}})
+    tell_skipped("LLMBackend", "bad", raised.value)
     assert "LLMBackend bad is skipped, it cannot be read: spec.engine" in caplog.text

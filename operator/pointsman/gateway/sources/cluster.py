@@ -15,12 +15,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from pointsman.api import meta
 from pointsman.api.engine import Engine
-from pointsman.api.objects import LLMBackend, ModelRoute
+from pointsman.api.objects import LLMBackend, ModelRoute, sentence
 from pointsman.domain.compiling import Compiler, compile_table
+from pointsman.domain.parsed import Parsed, trimmed
 from pointsman.domain.probed import ProbeOutcome
 from pointsman.domain.references import references
 from pointsman.domain.sharing import Crew, crew
@@ -30,7 +34,7 @@ from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.sources import saved
 from pointsman.gateway.sources.files import explain_table
 from pointsman.gateway.sources.referenced import Referenced
-from pointsman.gateway.sources.resources import SERVICE_LABEL, Parsed, endpoints_of, gateways_of, trimmed
+from pointsman.gateway.sources.resources import SERVICE_LABEL, endpoints_of, gateways_of
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import Connection
@@ -69,8 +73,8 @@ class ClusterSource:
         self._first_sync = first_sync
         self._dirty = asyncio.Event()
         self._unsaved = asyncio.Event()
-        self._backends = Parsed(LLMBackend.parse, meta.BACKEND_KIND)
-        self._routes = Parsed(ModelRoute.parse, meta.ROUTE_KIND)
+        self._backends = Parsed(LLMBackend.parse, partial(tell_skipped, meta.BACKEND_KIND))
+        self._routes = Parsed(ModelRoute.parse, partial(tell_skipped, meta.ROUTE_KIND))
         self._referenced = Referenced(self._connection, namespace, self._changed)
         self._compiler = Compiler()
         self._table: RoutingTable | None = None
@@ -116,8 +120,8 @@ class ClusterSource:
     async def _compile(self) -> None:
         self._dirty.clear()
         backends_seen, routes_seen, slices, ours = (reflector.items for reflector in self._watched)
-        backends = self._backends.of(backends_seen)
-        routes = self._routes.of(routes_seen)
+        backends = self._backends.of(backends_seen.values())
+        routes = self._routes.of(routes_seen.values())
         await self._referenced.follow(references(backends))
         gateways = crew(gateways_of(ours.values()), self._state.name)
         held = self._referenced.secrets(), self._referenced.config_maps()
@@ -161,7 +165,7 @@ class ClusterSource:
         if content is None or self._live():
             return
         _log.warning("no answer from the API server: starting from the resources saved in %s", folder)
-        backends, routes = self._backends.of(content.backends), self._routes.of(content.routes)
+        backends, routes = self._backends.of(content.backends.values()), self._routes.of(content.routes.values())
         gateways = crew(content.gateways, self._state.name)
         waiting = {name: list(pods) for name, pods in content.endpoints.items()}
         ready: dict[str, list[PodEndpoint]] = {}
@@ -200,6 +204,10 @@ def _compiled(
     """The table; None when it says the same as `before`."""
     table = compiler.compile(backends, routes, endpoints, secrets, gateways, config_maps)
     return None if table == before else table
+
+
+def tell_skipped(kind: str, name: str, error: ValidationError) -> None:
+    _log.error("%s %s is skipped, it cannot be read: %s", kind, name, sentence(error))
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

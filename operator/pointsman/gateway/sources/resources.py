@@ -1,77 +1,24 @@
-"""Objects of the API server read as what the routing table is made of. Pure but for a log line.
+"""Objects of the API server read as what the routing table is made of. Pure.
 
-Decided here: which endpoints of a slice count, what of a Secret is a value, what is left of an object that cannot be
-read (nothing: it is skipped and said). Not here: when they are read (`cluster.py`).
+Decided here: which endpoints of a slice count, what of a Secret is a value. Not here: when they are read
+(`cluster.py`), our own two kinds (`domain/parsed.py`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
-
-from pydantic import ValidationError
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pointsman.api import meta
-from pointsman.api.objects import sentence
 from pointsman.domain.table import PodEndpoint, SecretValue
-
-_log = logging.getLogger(__name__)
 
 PORT_NAME = "http"
 SERVICE_LABEL = "kubernetes.io/service-name"
 _TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105  a type's name
 
 Object = Mapping[str, Any]
-T = TypeVar("T")
-
-
-class Parsed(Generic[T]):
-    """Objects of one kind, each parsed once while what routing sees of it stays: a written status does not count."""
-
-    def __init__(self, parse: Callable[[Object], T], kind: str) -> None:
-        self._parse = parse
-        self._kind = kind
-        self._seen: dict[str, tuple[Any, T | None]] = {}
-
-    def of(self, items: Mapping[str, Object]) -> list[T]:
-        """What `items` (by name) say; those that cannot be read are left out and logged once."""
-        seen: dict[str, tuple[Any, T | None]] = {}
-        for name, body in items.items():
-            mark = _mark(body)
-            known = self._seen.get(name)
-            seen[name] = known if known is not None and known[0] == mark else (mark, self._read(name, body))
-        self._seen = seen
-        return [value for _, value in seen.values() if value is not None]
-
-    def _read(self, name: str, body: Object) -> T | None:
-        try:
-            return self._parse(trimmed(body))
-        except ValidationError as error:
-            _log.error("%s %s is skipped, it cannot be read: %s", self._kind, name, sentence(error))
-            return None
-
-
-def _mark(body: Object) -> tuple[Any, ...]:
-    """Differs whenever the object may mean something else for routing."""
-    m = body["metadata"]
-    models = (body.get("status") or {}).get("models") or ()
-    return m.get("uid"), m.get("generation"), tuple((x.get("name"), x.get("digest")) for x in models)
-
-
-def trimmed(body: Object) -> dict[str, Any]:
-    """The parts of an LLMBackend or ModelRoute that routing needs: no environment, no managed fields, and of the status
-    the digests only."""
-    m = body["metadata"]
-    kept = ("name", "namespace", "uid", "generation", "creationTimestamp")
-    models = (body.get("status") or {}).get("models") or ()
-    return {
-        "metadata": {k: m[k] for k in kept if k in m},
-        "spec": {k: v for k, v in (body.get("spec") or {}).items() if k != "env"},
-        "status": {"models": [{"name": x["name"], "digest": x["digest"]} for x in models if x.get("digest")]},
-    }
 
 
 def endpoints_of(slices: Iterable[Object]) -> dict[str, tuple[PodEndpoint, ...]]:
