@@ -24,7 +24,13 @@ class OperatorProcess:
     """Ended by its own process id when left."""
 
     def __init__(
-        self, kubeconfig: Path, folder: Path, *namespaces: str, settings: Settings = SETTINGS, log_level: str = "debug"
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        *namespaces: str,
+        settings: Settings = SETTINGS,
+        log_level: str = "debug",
+        pod_uid: str = "",
     ) -> None:
         self._port = free_port()
         config = folder / "settings.yaml"
@@ -37,7 +43,7 @@ class OperatorProcess:
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pointsman", "operator", *arguments], stdout=output, stderr=output,
-                env={**os.environ, "KUBECONFIG": "/nonexistent"},
+                env={**os.environ, "KUBECONFIG": "/nonexistent", "POD_UID": pod_uid},
             )  # fmt: skip
 
     async def __aenter__(self) -> OperatorProcess:

@@ -31,6 +31,7 @@ from pointsman.domain.report import (
 )
 from pointsman.kube.client import Client
 from pointsman.kube.connect import MERGE_PATCH, Connection
+from pointsman.kube.lease import DURATION_SECONDS
 from pointsman.kube.rbac import lease_rules, rules
 from pointsman.kube.reflector import Items, Reflector, Selection
 from pointsman.kube.resources import BACKENDS, DEPLOYMENTS, LEASES, ROUTES, Obj, uid_of
@@ -240,6 +241,21 @@ async def test_next_operator_takes_over(
     lease = await Client(api).get(LEASES, SYSTEM, "pointsman-operator")
     assert lease is not None
     assert lease["spec"]["holderIdentity"] == "", "the last one released it"
+
+
+async def test_an_operator_that_is_started_again_in_its_pod_goes_on_with_its_lease(
+    api: Connection, operator_kubeconfig: Path, namespace: str, tmp_path: Path
+) -> None:
+    async with OperatorProcess(operator_kubeconfig, tmp_path, namespace, pod_uid="u-1") as first:
+        await eventually(first.leads, 90)
+        async with holders(api) as seen:
+            first.process.kill()
+            first.process.wait(60)
+            began = time.monotonic()
+            async with OperatorProcess(operator_kubeconfig, tmp_path, namespace, pod_uid="u-1") as second:
+                await eventually(second.leads, CRASH_SECONDS)
+                assert time.monotonic() - began < DURATION_SECONDS, "it waited until the lease had run out"
+                assert len(seen) == 1, "it was never anybody else's"
 
 
 @pytest.fixture

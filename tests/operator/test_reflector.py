@@ -122,6 +122,16 @@ async def test_cache_follows_what_is_made_changed_and_deleted(
         assert watched.reflector.lists == 1
 
 
+async def test_only_what_is_wanted_of_an_object_is_kept(direct: Connection, proxy: TcpProxy, namespace: str) -> None:
+    maps = Maps(direct, namespace)
+    await maps.put("listed", "1")
+    async with watching(direct, proxy, namespace, keep=lambda body: {"data": body["data"]}) as watched:
+        await asyncio.wait_for(watched.reflector.synced.wait(), 30)
+        await maps.put("watched", "2")
+        await until(lambda: "watched" in watched.values)
+        assert watched.reflector.items == {"listed": {"data": {"v": "1"}}, "watched": {"data": {"v": "2"}}}
+
+
 async def test_a_cut_watch_goes_on_where_it_was(direct: Connection, proxy: TcpProxy, namespace: str) -> None:
     maps = Maps(direct, namespace)
     async with watching(direct, proxy, namespace) as watched:

@@ -108,10 +108,10 @@ async def run(cluster: Cluster, size: Size, lengths: Lengths, folder: Path, name
     rights = kubeconfig_of_operator(cluster, folder)
     numbers = iter(range(1000))
 
-    def operator(kubeconfig: Path = rights) -> OperatorProcess:
+    def operator(kubeconfig: Path = rights, pod_uid: str = "") -> OperatorProcess:
         own = folder / f"operator-{next(numbers)}"
         own.mkdir()
-        return OperatorProcess(kubeconfig, own, namespace, settings=settings, log_level="info")
+        return OperatorProcess(kubeconfig, own, namespace, settings=settings, log_level="info", pod_uid=pod_uid)
 
     async with AsyncExitStack() as stack:
         stack.enter_context(PaperNode(str(cluster.kubeconfig), extended=ROOM))
@@ -180,7 +180,7 @@ async def run(cluster: Cluster, size: Size, lengths: Lengths, folder: Path, name
                 await visited(other, size)
                 await at_rest(other)
 
-        async with supervised(lambda: operator(through(proxy, rights, folder))) as keeper:
+        async with supervised(lambda: operator(through(proxy, rights, folder), "one-pod")) as keeper:
             await clocks.soon(keeper.leads, "the operator leads")
             await visited(keeper.operator, size)
             await at_rest(keeper.operator)
@@ -228,11 +228,14 @@ async def visited(operator: OperatorProcess, size: Size) -> None:
 
 
 async def at_rest(operator: OperatorProcess) -> None:
-    """Nothing was called for two renewals of the lease, but for them."""
+    """Nothing is due, and nothing was called for three renewals of the lease but for them and for statuses: latencies
+    are written slowly, for as long as they change."""
 
     async def other_calls() -> tuple[float, float]:
-        calls = await operator.calls()
-        return sum(calls.values()) - 2 * calls.get(_LEASE, 0), calls.get(_LEASE, 0)
+        figures, calls = await operator.metrics(), await operator.calls()
+        renewals = calls.get(_LEASE, 0)
+        others = sum(calls.values()) - calls.get(_STATUS, 0) - 2 * renewals
+        return others + figures["pointsman_operator_queue_depth"], renewals
 
     until = time.monotonic() + START_SECONDS
     others, renewals = await other_calls()
@@ -271,7 +274,7 @@ def _cpu(pid: int) -> float:
 
 
 class Keeper:
-    """Starts an operator again when it has ended, as a kubelet does."""
+    """Starts an operator again in its pod when it has ended, as a kubelet does."""
 
     def __init__(self, start: Callable[[], OperatorProcess]) -> None:
         self._start = start

@@ -27,6 +27,8 @@ from pointsman.kube.watch import is_noise
 @click.option("--health-host", help="Address of the health port; all by default.")
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True,
               help="Serves /healthz, /readyz and /metrics; 0: do not.")  # fmt: skip
+@click.option("--pod-uid", envvar="POD_UID", default="",
+              help="UID of its pod: started again in it, an operator goes on with its lease.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
 def operator(
@@ -36,6 +38,7 @@ def operator(
     namespaces: tuple[str, ...],
     health_host: str | None,
     health_port: int,
+    pod_uid: str,
     log_level: str,
     log_format: logs.Format,
 ) -> None:
@@ -50,7 +53,7 @@ def operator(
     logging.getLogger("kopf").setLevel(logging.ERROR)
     try:
         settings = load(config)
-        code = asyncio.run(_run(settings, kubeconfig, context, namespaces, health_host, health_port))
+        code = asyncio.run(_run(settings, kubeconfig, context, namespaces, pod_uid, health_host, health_port))
     except (BadSettings, NoCluster) as error:
         raise click.ClickException(str(error)) from error
     # What is left (a watch in kopf's thread) must not hold up the end: whoever lost the lease may not write again.
@@ -63,6 +66,7 @@ async def _run(
     kubeconfig: str | None,
     context: str | None,
     namespaces: tuple[str, ...],
+    pod_uid: str,
     host: str | None,
     port: int,
 ) -> int:
@@ -71,7 +75,7 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with await connect(kubeconfig, context) as connection:
-        process = Operator(connection, settings, namespaces)
+        process = Operator(connection, settings, namespaces, pod_uid)
         runner = await _serve(process, host, port) if port else None
         try:
             return await process.run(stop)

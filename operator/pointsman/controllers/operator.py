@@ -56,14 +56,19 @@ def name_visit(record: logging.LogRecord) -> bool:
 class Operator:
     """One operator process."""
 
-    def __init__(self, connection: Connection, settings: Settings, namespaces: Sequence[str] = ()) -> None:
-        """`namespaces` go before those of the settings; none of either: the whole cluster."""
+    def __init__(
+        self, connection: Connection, settings: Settings, namespaces: Sequence[str] = (), pod_uid: str = ""
+    ) -> None:
+        """`namespaces` go before those of the settings; none of either: the whole cluster. `pod_uid`: of the pod that
+        this runs in; empty: in none."""
         self.metrics = Metrics()
         self.ready = False
         """Standing by, or leading with all caches filled."""
         self._connection = connection
         self._settings = settings
-        self._identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        # In a pod there is never more than one: who is started again in it goes on with the lease, and need not wait
+        # until it has run out.
+        self._identity = f"{socket.gethostname()}-{pod_uid or f'{os.getpid()}-{os.urandom(3).hex()}'}"
         self._client = Client(connection, on_call=lambda verb: self.metrics.calls.labels(verb).inc())
         self._queue: WorkQueue[Key] = WorkQueue()
         self._secrets = SecretWatch(connection, partial(self._named_changed, BundleKind.SECRET))

@@ -3,7 +3,8 @@
 Invariants: whoever holds the lease stops (`lost`) before another can take it: it renews every `RETRY_SECONDS`, gives up
 `RENEW_SECONDS` after the last success by its own monotonic clock, and another takes over `DURATION_SECONDS` after the
 last change *that it saw itself* (clocks of machines are never compared). A graceful end releases the lease, so that the
-next one starts at once. The client library's own election is broken in 37.0.2.
+next one starts at once; so does a candidate whose identity holds it already: it was started again, and no two ever have
+the same at a time. The client library's own election is broken in 37.0.2.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Reflector:
     """Keeps `items` equal to what the API server holds. `run` it as a task; cancel the task to end it.
 
     `on_change` is called in the event loop with the whole cache after each list and after each event; it must neither
-    block nor change what it is given.
+    block nor change what it is given. `keep` gives the part of an object that is kept: the whole, unless there is one.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Reflector:
         selection: Selection,
         on_change: Callable[[Items], None],
         *,
+        keep: Callable[[Object], Object] = lambda body: body,
         silence: float = WATCH_SILENCE_SECONDS,
         last_backoff: float = LAST_BACKOFF_SECONDS,
         jitter: Callable[[], float] = random.random,
@@ -89,6 +90,7 @@ class Reflector:
         self._connection = connection
         self._selection = selection
         self._on_change = on_change
+        self._keep = keep
         self._silence = silence
         self._last_backoff = last_backoff
         self._jitter = jitter
@@ -144,7 +146,7 @@ class Reflector:
         params = {**self._selection.params, "limit": str(PAGE)}
         while True:
             body = await self._connection.request("GET", self._selection.path, params=params)
-            items.update((item["metadata"]["name"], item) for item in body.get("items") or ())
+            items.update((item["metadata"]["name"], self._keep(item)) for item in body.get("items") or ())
             more = body["metadata"].get("continue")
             if not more:
                 break
@@ -173,5 +175,5 @@ class Reflector:
             if kind == "DELETED":
                 self.items.pop(name, None)
             else:
-                self.items[name] = body
+                self.items[name] = self._keep(body)
             self._on_change(self.items)

@@ -90,6 +90,18 @@ async def test_lease_that_runs_out_is_taken() -> None:
     assert not first.held
 
 
+async def test_a_candidate_that_was_started_again_goes_on() -> None:
+    store, clock = Store(), Clock()
+    await candidate(store, "pod", clock).acquire()
+    again, other = candidate(store, "pod", clock), candidate(store, "other", clock)
+    assert not await other._try()
+    assert await again._try()
+    assert store.lease is not None
+    assert store.lease["spec"]["leaseTransitions"] == 0
+    clock.now += DURATION_SECONDS - 0.1
+    assert not await other._try(), "it saw the renewal only now"
+
+
 async def test_released_lease_is_taken_at_once() -> None:
     store, clock = Store(), Clock()
     first, second = candidate(store, "first", clock), candidate(store, "second", clock)

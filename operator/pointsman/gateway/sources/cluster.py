@@ -34,7 +34,7 @@ from pointsman.gateway.probes.client import ProbeClient
 from pointsman.gateway.sources import saved
 from pointsman.gateway.sources.files import explain_table
 from pointsman.gateway.sources.referenced import Referenced
-from pointsman.gateway.sources.resources import SERVICE_LABEL, endpoints_of, gateways_of
+from pointsman.gateway.sources.resources import SERVICE_LABEL, endpoints_of, gateways_of, unmanaged
 from pointsman.gateway.sources.source import SourceStatus
 from pointsman.gateway.state import GatewayState
 from pointsman.kube.connect import Connection
@@ -87,7 +87,10 @@ class ClusterSource:
                 "discovery.k8s.io", "v1", "endpointslices", namespace, labels=f"{SERVICE_LABEL}={meta.GATEWAY_NAME}"
             ),
         ]
-        self._watched = [Reflector(self._connection, selection, self._changed) for selection in ours]
+        self._watched = [
+            Reflector(self._connection, selection, self._changed, keep=keep)
+            for selection, keep in zip(ours, (trimmed, trimmed, unmanaged, unmanaged), strict=True)
+        ]
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -147,8 +150,8 @@ class ClusterSource:
             backends, routes, slices, ours = (reflector.items for reflector in self._watched)
             content = saved.Saved(
                 namespace=self._namespace,
-                backends={name: trimmed(body) for name, body in backends.items()},
-                routes={name: trimmed(body) for name, body in routes.items()},
+                backends=dict(backends),
+                routes=dict(routes),
                 endpoints=endpoints_of(slices.values()),
                 gateways=tuple(sorted(gateways_of(ours.values()))),
             )

@@ -21,6 +21,11 @@ _TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105  a type's name
 Object = Mapping[str, Any]
 
 
+def unmanaged(body: Object) -> dict[str, Any]:
+    """The object without the managed fields, which may be the larger part of it."""
+    return {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "managedFields"}}
+
+
 def endpoints_of(slices: Iterable[Object]) -> dict[str, tuple[PodEndpoint, ...]]:
     """The pods of each backend that may be sent to: ready, not terminating, of our Service, with its port `http`.
 

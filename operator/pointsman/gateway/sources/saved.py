@@ -21,7 +21,7 @@ _FORM = 1
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """Trimmed objects (`resources.trimmed`) by name, and the pods of each backend."""
+    """Trimmed objects (`domain/parsed.py`) by name, and the pods of each backend."""
 
     namespace: str
     backends: dict[str, dict[str, Any]]
