@@ -57,7 +57,7 @@ test-operator: setup programs ## The operator on a real API server with real con
 
 .PHONY: e2e
 e2e: setup programs images test-compiled ## The longest tier: real pods and a real engine; 128 faults against a real gateway
-	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster
+	@$(RUN) pytest -q tests/conform tests/e2e tests/cluster tests/scale
 
 .PHONY: e2e-vllm
 e2e-vllm: setup programs ## A real vLLM on a CPU, in a cluster, frozen, killed, starved, damaged: 15 minutes; writes docs/vllm-run.md

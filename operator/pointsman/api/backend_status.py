@@ -54,7 +54,8 @@ class HealthStatus(StatusModel):
     message: str = ""
     since: str = ""
     latency_ms: int | None = None
-    """Milliseconds of the last good check or answer; rounded so that it rarely changes."""
+    """Milliseconds of the last good check or answer, about: another figure only when it is off by more than a factor of
+    two, and with many backends some minutes late."""
 
 
 class AutoscalingStatus(StatusModel):
