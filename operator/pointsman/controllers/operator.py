@@ -21,7 +21,7 @@ from pointsman.api.references import BundleKind
 from pointsman.controllers.backend import BackendController
 from pointsman.controllers.context import Context
 from pointsman.controllers.gateway import GatewayController
-from pointsman.controllers.keys import DELAYS, Key, keys_of
+from pointsman.controllers.keys import Key, delay, keys_of
 from pointsman.controllers.metrics import Metrics
 from pointsman.controllers.reports import Reports
 from pointsman.controllers.route import RouteController
@@ -181,7 +181,7 @@ class Operator:
         if resource in (BACKENDS, ROUTES):
             self._context.changes[obj["metadata"]["namespace"]] += 1
         for key in keys_of(resource, obj, self._context.cache):
-            self._queue.add(key, DELAYS.get(key.kind, 0.0))
+            self._queue.add(key, delay(key, obj))
         if resource is PODS:
             self._reports.pod_changed(obj)
 

@@ -124,7 +124,7 @@ class WorkQueue(Generic[K]):
         self._changed = asyncio.Event()
 
     def add(self, key: K, after: float = 0.0) -> None:
-        """`after`: seconds. An earlier time that was asked for before stays."""
+        """`after`: seconds; less than 0 goes before what is due already. An earlier time that was asked for stays."""
         self._schedule.add(key, self._clock() + after)
         self._changed.set()
 

@@ -13,7 +13,7 @@ from tests.unit.controllers.cluster import backend
 
 from pointsman.api import meta
 from pointsman.controllers.drift import drift, stamped
-from pointsman.controllers.keys import Key, keys_of
+from pointsman.controllers.keys import Key, delay, keys_of
 from pointsman.controllers.ownership import OWNER_ANNOTATION, Whose, whose
 from pointsman.controllers.reports import news
 from pointsman.controllers.settings import BadSettings, load
@@ -152,6 +152,19 @@ def test_which_keys_a_change_concerns() -> None:
     assert keys(PODS, worker) == {b}
     gateway = child("Pod", labels={meta.COMPONENT_LABEL: "gateway"})
     assert keys(PODS, gateway) == {g, r}
+
+
+def test_who_was_just_changed_comes_before_who_is_only_looked_at() -> None:
+    def backend(generation: int, observed: int | None) -> Obj:
+        status = {} if observed is None else {"observedGeneration": observed}
+        metadata = {"name": "b", "namespace": "ns", "generation": generation}
+        return {"kind": "LLMBackend", "metadata": metadata, "status": status}
+
+    b, r, names = Key("LLMBackend", "ns", "b"), Key("ModelRoute", "ns", "b"), Key("Names", "ns")
+    assert delay(b, backend(2, 2)) == 0.0
+    assert delay(b, backend(3, 2)) == delay(b, backend(1, None)) < 0.0
+    assert delay(r, backend(3, 2)) == 0.0, "it names what changed, but has not changed"
+    assert delay(names, backend(3, 2)) > 0.0
 
 
 def test_report_is_news_only_for_whom_it_changed() -> None:

@@ -38,6 +38,16 @@ def test_earliest_time_asked_for_counts() -> None:
     assert s.next_due() is None
 
 
+def test_what_is_due_before_now_goes_ahead() -> None:
+    s = schedule()
+    for key in "abc":
+        s.add(key, 10.0)
+    s.add("c", -50.0)
+    s.add("d", -50.0)
+    assert [s.pop(10.0) for _ in range(4)] == ["c", "d", "a", "b"]
+    assert s.pop(10.0) is None
+
+
 def test_what_is_added_while_worked_on_is_done_afterwards() -> None:
     s = schedule()
     s.add("a", 0.0)
