@@ -14,8 +14,6 @@ from pointsman.api import meta
 from pointsman.kube.connect import APPLY, MERGE_PATCH, Conflict, Connection, NotFound
 from pointsman.kube.resources import Obj, Resource, resource_of
 
-PAGE = 100
-"""Objects of one answer to a list: what is read at once must be held at once."""
 WRITES = frozenset({"apply", "create", "replace", "patch", "delete", "apply_status"})
 
 
@@ -36,7 +34,7 @@ class ApplyClient(Protocol):
     async def list(
         self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = ""
     ) -> tuple[list[Obj], str]:
-        """The objects, without their managed fields, and the list's resource version; `namespace` None for all."""
+        """The objects and the list's resource version; `namespace` None for all."""
         ...
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
@@ -101,12 +99,11 @@ class Client:
     ) -> tuple[list[Obj], str]:
         self._count("list")
         params = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
-        params["limit"] = str(PAGE)
+        params["limit"] = "500"
         items: list[Obj] = []
         while True:
             answer = await self._connection.request("GET", resource.path(namespace), params=params)
             for item in answer.get("items") or ():
-                item["metadata"].pop("managedFields", None)
                 # Items of a list carry no type of their own.
                 items.append({"apiVersion": resource.api_version, "kind": resource.kind, **item})
             following = answer["metadata"].get("continue")

@@ -6,13 +6,12 @@ import copy
 import random
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.api import meta
-from pointsman.kube.cache import PACKED, Cache
-from pointsman.kube.resources import BACKENDS, PODS, Obj, Resource
+from pointsman.kube.cache import Cache
+from pointsman.kube.resources import PODS, Obj
 
 
 def pod(name: str, version: int, uid: str = "", **labels: str) -> Obj:
@@ -57,17 +56,6 @@ def test_label_index_follows_the_object() -> None:
     assert len(cache.labelled(PODS, "ns", meta.BACKEND_LABEL, "y")) == 1
     cache.remove(PODS, pod("a", 3, backend="y"))
     assert cache.labelled(PODS, "ns", meta.BACKEND_LABEL, "y") == []
-
-
-@pytest.mark.parametrize("resource", [BACKENDS, *PACKED])
-def test_what_comes_out_is_what_went_in(resource: Resource) -> None:
-    cache = Cache()
-    body = pod("a", 1, backend="x")
-    body["spec"] = {"nodeName": "n"} if resource is PODS else {"n": 1, "float": 1.5, "no": None, "on": True, "l": ["ü"]}
-    cache.put(resource, body)
-    for found in (cache.get(resource, "ns", "a"), *cache.all(resource),
-                  *cache.labelled(resource, "ns", meta.BACKEND_LABEL, "x")):  # fmt: skip
-        assert found == body
 
 
 def test_managed_fields_are_not_kept() -> None:
