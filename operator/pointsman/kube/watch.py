@@ -21,7 +21,7 @@ from typing import Any, cast
 import kopf
 
 from pointsman.api import meta
-from pointsman.kube.cache import Cache, slim
+from pointsman.kube.cache import Cache
 from pointsman.kube.client import ApplyClient
 from pointsman.kube.connect import ApiError, Connection
 from pointsman.kube.queue import JITTER, RESYNC_SECONDS
@@ -168,8 +168,7 @@ class Watcher:
             registry=registry,
         )
         async def seen(event: Any, **_: Any) -> None:
-            # Thousands may wait for the other loop: without what nobody keeps of them.
-            loop.call_soon_threadsafe(self._seen, resource, event["type"], slim(resource, event["object"]))
+            loop.call_soon_threadsafe(self._seen, resource, event["type"], dict(event["object"]))
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
