@@ -222,6 +222,20 @@ async def test_a_silent_connection_is_given_up(direct: Connection, proxy: TcpPro
         await until(lambda: watched.values == {"a": "1"})
 
 
+async def test_a_quiet_watch_is_opened_again_without_a_word(
+    direct: Connection, proxy: TcpProxy, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    maps = Maps(direct, namespace)
+    async with watching(direct, proxy, namespace, silence=0.5) as watched:
+        await asyncio.wait_for(watched.reflector.synced.wait(), 30)
+        before = proxy.accepted
+        await until(lambda: proxy.accepted >= before + 2)
+        await maps.put("a", "1")
+        await until(lambda: watched.values == {"a": "1"})
+        assert watched.reflector.lists == 1
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
 async def test_a_list_that_is_cut_is_begun_again_whole(direct: Connection, proxy: TcpProxy, namespace: str) -> None:
     maps = Maps(direct, namespace)
     await asyncio.gather(*(maps.put(f"m-{i}", "x" * 2000) for i in range(40)))

@@ -25,7 +25,8 @@ from kubernetes.aio.client import ApiClient, Configuration
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 WATCH_SILENCE_SECONDS = 75.0
-"""The API server sends a bookmark about every minute; a stream without one is dead."""
+"""A stream that says nothing for so long is opened again. It may be dead; of a kind of which nothing changes the API
+server (1.35) sends no bookmarks either."""
 CONNECTIONS = 20
 LINE_LIMIT = 8 << 20
 """Bytes of the longest watch event: above etcd's limit of an object (1.5 MiB) with room."""
@@ -152,10 +153,10 @@ class Connection:
         accept: str = JSON,
         silence: float = WATCH_SILENCE_SECONDS,
     ) -> AsyncIterator[dict[str, Any]]:
-        """The events of a watch as the API server sends them, bookmarks included, until it closes the stream.
+        """The events of a watch as the API server sends them, bookmarks included, until it closes the stream or says
+        nothing for `silence` seconds: in both cases the next one goes on from the last version.
 
-        `silence`: seconds without any event after which the stream counts as dead. Raises `Gone` when a list is due,
-        `Unreachable` when the stream broke.
+        Raises `Gone` when a list is due, `Unreachable` when the stream broke.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", **(params or {})}
         if resource_version:
@@ -171,6 +172,8 @@ class Connection:
                     if event.get("type") == "ERROR":
                         raise _status_error(event.get("object") or {})
                     yield event
+        except aiohttp.SocketTimeoutError:
+            return
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"the watch of {path} broke: {_text(error)}") from error
 

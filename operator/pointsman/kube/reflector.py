@@ -7,8 +7,8 @@ Invariants:
 - `items` never goes back in time within one connection, and loses nothing for good: whatever breaks, the next list
   replaces the whole cache (a deletion during a gap is noticed by the absence).
 - The cache survives an API server that is away. Nobody is told of a change that was not seen.
-- A connection on which nothing arrives for a while is given up: a watch that a middlebox forgot looks exactly like a
-  quiet one. The API server sends a bookmark about once a minute, so quiet ones stay.
+- A connection on which nothing arrives for a while is opened again, without a word: a watch that a middlebox forgot
+  looks exactly like a quiet one.
 """
 
 from __future__ import annotations
