@@ -68,7 +68,7 @@ class Operator:
         self._settings = settings
         # In a pod there is never more than one: who is started again in it goes on with the lease, and need not wait
         # until it has run out.
-        self._identity = f"{socket.gethostname()}-{pod_uid or f'{os.getpid()}-{os.urandom(3).hex()}'}"
+        self._identity = f"{socket.gethostname()}_{pod_uid or f'{os.getpid()}-{os.urandom(3).hex()}'}"
         self._client = Client(connection, on_call=lambda verb: self.metrics.calls.labels(verb).inc())
         self._queue: WorkQueue[Key] = WorkQueue()
         self._secrets = SecretWatch(connection, partial(self._named_changed, BundleKind.SECRET))
