@@ -4,7 +4,7 @@ both."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -80,7 +80,6 @@ class Server:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.chats = 0
         app = web.Application()
         models = {"models": [{"name": SERVED, "model": SERVED}]}
         app.add_routes(
@@ -88,7 +87,7 @@ class Server:
                 web.get("/api/version", _says({"version": "0.17.4"})),
                 web.get("/api/tags", _says(models)),
                 web.get("/v1/models", _says({"data": [{"id": "m"}]})),
-                web.post("/v1/chat/completions", self._chat),
+                web.post("/v1/chat/completions", _chat),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -107,15 +106,14 @@ class Server:
     ) -> None:
         await self._runner.cleanup()
 
-    async def _chat(self, request: web.Request) -> web.Response:
-        await request.read()
-        self.chats += 1
-        message = {"role": "assistant", "content": "yes"}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return web.json_response({"id": "c", "object": "chat.completion", "choices": [choice]})
+
+async def _chat(request: web.Request) -> web.Response:
+    await request.read()
+    choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+    return web.json_response({"id": "c", "object": "chat.completion", "choices": [choice]})
 
 
-def _says(body: object) -> web.RequestHandler:  # type: ignore[type-arg]
+def _says(body: object) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(body)
 

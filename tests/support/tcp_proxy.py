@@ -107,6 +107,6 @@ def through(proxy: TcpProxy, kubeconfig: Path, folder: Path) -> Path:
     for key in ("certificate-authority", "certificate-authority-data"):
         cluster.pop(key, None)
     cluster["insecure-skip-tls-verify"] = True
-    path = folder / "proxied.kubeconfig"
+    path = folder / f"proxied-{kubeconfig.name}"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -168,12 +168,13 @@ class Connection:
             ) as response:
                 if response.status >= 400:
                     raise _error(response, await response.read())
-                async for event in _lines(response.content):
-                    if event.get("type") == "ERROR":
-                        raise _status_error(event.get("object") or {})
-                    yield event
-        except aiohttp.SocketTimeoutError:
-            return
+                try:
+                    async for event in _lines(response.content):
+                        if event.get("type") == "ERROR":
+                            raise _status_error(event.get("object") or {})
+                        yield event
+                except aiohttp.SocketTimeoutError:
+                    return
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"the watch of {path} broke: {_text(error)}") from error
 
